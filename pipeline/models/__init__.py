@@ -1,0 +1,136 @@
+"""What the pipeline asks of a model server: two Protocols, and the facts about a model that travel with them.
+
+Only modules of this package know HTTP or onnxruntime; what they raise is from `pipeline.errors` alone:
+ServerUnreachable (no answer), TransientFault (another try may help), TextRejected (this batch never: bisect it), ModelMissing,
+ModelMismatch, ServerRefused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedderSpec:
+    """Who embeds: everything that decides which vector a text gets, and what a text may be.
+
+    Attributes:
+        digest: identity of the weights (Ollama's manifest digest, the file's SHA-256), "" where the server tells none.
+        dims: length of the vectors that come out (after a Matryoshka cut, where one is set).
+        limit: most tokens a text may have, special tokens *not* counted (mxbai: 510).
+        tokenizer: `Tokenizer.identity` of the tokenizer that counts for this model.
+        query_template, document_template: with `{text}` (and `{title}`) to be replaced.
+        languages: such as ("en",); empty means many.
+    """
+
+    provider: Literal["ollama", "openai", "builtin"]
+    model: str
+    digest: str
+    dims: int
+    limit: int
+    tokenizer: str
+    query_template: str = "{text}"
+    document_template: str = "{text}"
+    languages: tuple[str, ...] = ()
+    native_dims: int = 0  # dims before the cut; 0: not cut
+
+    def query(self, text: str) -> str:
+        """The exact text to embed for a question."""
+        return self.query_template.replace("{text}", text)
+
+    def document(self, text: str, title: str = "") -> str:
+        """The exact text to embed for a passage (title first, so that a title in braces cannot capture the text)."""
+        before, _, after = self.document_template.partition("{text}")
+        return before.replace("{title}", title or "none") + text + after.replace("{title}", title or "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How an embedder wants to be fed; tuning only, never part of a fingerprint."""
+
+    batch_texts: int = 64
+    batch_tokens: int = 16_000
+    concurrency: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedReply:
+    """Vectors in input order, float32 of shape (len(texts), dims), and what the server said about the batch."""
+
+    vectors: Vectors
+    prompt_tokens: int | None = None  # as counted by the server; None where it tells nothing
+    load_ns: int = 0
+    server: str = ""
+
+
+class Embedder(Protocol):
+    """Embeds texts exactly as given: templates are the caller's work."""
+
+    @property
+    def spec(self) -> EmbedderSpec: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    async def embed(self, texts: Sequence[str], *, tokens: int, timeout_s: float | None = None) -> EmbedReply:
+        """One request. `tokens`: the caller's count for the whole batch (the server's must agree with it)."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A part of a streamed answer. The last has `done` True and tells why it ended ("stop", "length") and the token counts."""
+
+    text: str
+    done: bool = False
+    done_reason: str = ""
+    prompt_tokens: int | None = None
+    answer_tokens: int | None = None
+
+
+class Generator(Protocol):
+    """Answers a conversation."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def context_tokens(self) -> int:
+        """Size of the window that requests ask for (num_ctx)."""
+        ...
+
+    def stream(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncIterator[Piece]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Tokenizer(Protocol):
+    """Counts as a model does. Offsets are code points into the text given."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of the vocabulary and rules: part of the chunk fingerprint."""
+        ...
+
+    def offsets(self, text: str) -> NDArray[np.int32]:
+        """Start and end of each token, shape (tokens, 2), special tokens left out, in order. Linear in time and bounded in memory."""
+        ...
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special tokens left out."""
+        ...

@@ -1,0 +1,107 @@
+"""The Arrow schema of every table that crosses a stage, checked on write and on read.
+
+Offsets are code points into `text` of the document (Python's own), half open. Pages, slides and sheets count from 1; null where a
+format has none. There is no free-form metadata column: what is worth keeping has a name here.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from pipeline import errors
+
+BLOCK_KINDS = ("heading", "paragraph", "list", "table", "code", "quote", "caption", "header")
+
+SNAPSHOT = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),  # path below its source folder, "/" as separator
+        pa.field("size", pa.int64(), nullable=False),  # bytes
+        pa.field("mtime_ns", pa.int64(), nullable=False),
+        pa.field("inode", pa.int64(), nullable=False),  # 0 where the file system has none
+        pa.field("content_hash", pa.string(), nullable=False),  # "" for a file that could not be opened
+        pa.field("doc_id", pa.string()),  # null unless status is "ok"
+        pa.field("doc_hash", pa.string()),
+        pa.field("shard", pa.string()),
+        pa.field("reader", pa.string(), nullable=False),  # name/version, what read or refused the file
+        pa.field("status", pa.string(), nullable=False),  # "ok" or the kind of its DocumentError or WorkerError
+    ]
+)
+
+BLOCK = pa.struct(
+    [
+        pa.field("start", pa.int32(), nullable=False),
+        pa.field("end", pa.int32(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),  # one of BLOCK_KINDS
+        pa.field("heading_path", pa.list_(pa.string()), nullable=False),  # outermost first; a heading's own text included
+        pa.field("page", pa.int32()),
+    ]
+)
+
+DOCUMENTS = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("doc_hash", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("title", pa.string(), nullable=False),  # from inside the document; "" where it has none
+        pa.field("media_type", pa.string(), nullable=False),
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("blocks", pa.list_(BLOCK), nullable=False),  # in order, not overlapping; what lies between is white space
+    ]
+)
+
+CHUNKS = pa.schema(
+    [
+        pa.field("chunk_id", pa.string(), nullable=False),
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("start", pa.int32(), nullable=False),
+        pa.field("end", pa.int32(), nullable=False),
+        pa.field("page", pa.int32()),  # of its first character
+        pa.field("heading_path", pa.list_(pa.string()), nullable=False),
+        pa.field("text", pa.string(), nullable=False),  # exactly document text[start:end]
+        pa.field("context", pa.string(), nullable=False),  # title and heading path as put before the text; may be ""
+        pa.field("title", pa.string(), nullable=False),  # of the document: some models' templates name it
+        pa.field("tokens", pa.int32(), nullable=False),  # of the text sent to the model, its special tokens not counted
+        pa.field("embed_key", pa.string(), nullable=False),
+    ]
+)
+
+REJECTS = pa.schema(
+    [
+        pa.field("stage", pa.string(), nullable=False),  # "ingest" or "embed"
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),  # its input: content_hash (ingest) or embed_key (embed)
+        pa.field("made_by", pa.string(), nullable=False),  # reader, or embedding fingerprint + server version
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("at_ms", pa.int64(), nullable=False),  # Unix time
+    ]
+)
+
+
+def vectors(dims: int) -> pa.Schema:
+    """Schema of the vector log: a key and its vector of `dims` float32."""
+    return pa.schema(
+        [
+            pa.field("embed_key", pa.string(), nullable=False),
+            pa.field("vector", pa.list_(pa.field("item", pa.float32(), nullable=False), dims), nullable=False),
+        ]
+    )
+
+
+def check(table: pa.Table, expected: pa.Schema, what: str) -> pa.Table:
+    """Return `table` cast to exactly `expected` (field order and nullability included).
+
+    Raises:
+        CorruptStore: a column is missing or surplus, has another type, or holds a null where none may be.
+    """
+    if table.schema.names != expected.names:
+        raise errors.CorruptStore(
+            f"{what}: columns {table.schema.names} instead of {expected.names}", "Run `pipeline check --fix`."
+        )
+    for field in expected:
+        if not field.nullable and table.column(field.name).null_count:
+            raise errors.CorruptStore(f"{what}: null in column {field.name}", "Run `pipeline check --fix`.")
+    try:
+        return table.cast(expected)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise errors.CorruptStore(f"{what}: {error}", "Run `pipeline check --fix`.") from error
