@@ -1,15 +1,33 @@
-"""Settings: flags, PIPELINE_* variables, project file, user file, defaults, in this order of precedence.
+"""Settings: every key, its type, its range and its default.
 
-The structs are the one list of keys; `configs/default.toml` repeats it for people and a test compares the two.
+The structs are the one list of keys; `configs/default.toml` repeats it for people and a test compares the two. How values are
+found (flags, variables, files) and checked is `config_load`'s business. Constructing a struct checks nothing: tests may use
+values that a user may not.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 Provider = Literal["auto", "ollama", "openai", "builtin"]
+
+# Upper ends are there to refuse nonsense with a clear line, infinity included; nothing near them is sensible.
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+CountOrNone = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+Seconds = Annotated[float, Meta(ge=0, le=604_800)]
+Share = Annotated[float, Meta(gt=0, le=1)]
+# One path segment under `data`, in any script; never hidden, never "..".
+Name = Annotated[str, Meta(pattern=r"\A\w[\w.-]{0,63}\Z", description="a name of letters, digits, '.', '_' and '-'")]
+Path = Annotated[str, Meta(min_length=1)]
+Duration = Annotated[
+    str, Meta(pattern=r"\A(-?\d+|(\d+(\.\d+)?(ms|s|m|h))+)\Z", description='a time such as "30m" or "-1"')
+]
+Url = Annotated[str, Meta(pattern=r"\A(https?://\S+)?\Z", description="a URL that begins with http:// or https://")]
+Host = Annotated[str, Meta(pattern=r"\A\S+\Z", description="a host such as http://127.0.0.1:11434")]
+Template = Annotated[str, Meta(pattern=r"\{text\}", description="a text with {text} in it")]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,47 +35,47 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class SourceSettings(Section, frozen=True, kw_only=True):
-    folders: tuple[str, ...] = ()  # default for DOCS
+    folders: tuple[Path, ...] = ()  # default for DOCS
     include: tuple[str, ...] = ()  # gitignore patterns; empty: every file a reader knows
     exclude: tuple[str, ...] = ()
     hidden: bool = False
     follow_symlinks: bool = False
-    max_file_mb: int = 200
+    max_file_mb: Count = 200
 
 
 class ReaderSettings(Section, frozen=True, kw_only=True):
     pdf: Literal["pdfium", "unstructured"] = "pdfium"
     docx: Literal["unstructured"] = "unstructured"
     html: Literal["lxml", "unstructured"] = "lxml"
-    workers: int = 0  # 0: one per core
-    timeout_s: float = 20.0  # plus one second per megabyte
-    memory_mb: int = 3072
+    workers: Annotated[int, Meta(ge=0, le=256)] = 0  # 0: one per core
+    timeout_s: Annotated[float, Meta(ge=1, le=86_400)] = 20.0  # plus one second per megabyte
+    memory_mb: Annotated[int, Meta(ge=256, le=1_000_000)] = 3072
 
 
 class ChunkSettings(Section, frozen=True, kw_only=True):
-    size: int = 256  # tokens aimed at
-    max: int = 400  # tokens, never exceeded; the model's own limit if that is lower
+    size: Annotated[int, Meta(ge=8, le=32_768)] = 256  # tokens aimed at
+    max: Annotated[int, Meta(ge=8, le=32_768)] = 400  # tokens, never exceeded; the model's own limit if that is lower
     context: bool = True  # title and heading path before the text
 
 
 class EmbedSettings(Section, frozen=True, kw_only=True):
     provider: Provider = "auto"
     model: str = ""  # "": the provider's default
-    dims: int = 0  # Matryoshka cut; 0: the model's own
-    batch_texts: int = 64
-    batch_tokens: int = 16_000
-    concurrency: int = 2  # requests in flight per server
-    flush_s: float = 5.0  # a kill loses at most the vectors of this time
+    dims: Annotated[int, Meta(ge=0, le=65_536)] = 0  # Matryoshka cut; 0: the model's own
+    batch_texts: Annotated[int, Meta(ge=1, le=4096)] = 64
+    batch_tokens: Count = 16_000
+    concurrency: Annotated[int, Meta(ge=1, le=64)] = 2  # requests in flight per server
+    flush_s: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0  # a kill loses at most the vectors of this time
 
 
 class OllamaSettings(Section, frozen=True, kw_only=True):
-    hosts: tuple[str, ...] = ()  # empty: OLLAMA_HOST, else http://127.0.0.1:11434
-    keep_alive: str = "30m"
-    connect_timeout_s: float = 5.0
+    hosts: tuple[Host, ...] = ()  # empty: OLLAMA_HOST, else http://127.0.0.1:11434
+    keep_alive: Duration = "30m"
+    connect_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0
 
 
 class OpenAISettings(Section, frozen=True, kw_only=True):
-    url: str = ""  # such as http://127.0.0.1:8080/v1
+    url: Url = ""  # such as http://127.0.0.1:8080/v1
     api_key_env: str = "OPENAI_API_KEY"
     model: str = ""
     generate_model: str = ""
@@ -66,47 +84,48 @@ class OpenAISettings(Section, frozen=True, kw_only=True):
 class GenerateSettings(Section, frozen=True, kw_only=True):
     provider: Literal["auto", "ollama", "openai", "none"] = "auto"
     model: str = "llama3.2"
-    num_ctx: int = 8192
-    max_tokens: int = 512
-    temperature: float = 0.0
+    num_ctx: Annotated[int, Meta(ge=1024, le=1_048_576)] = 8192
+    max_tokens: Annotated[int, Meta(ge=1, le=131_072)] = 512
+    temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
 
 
 class SearchSettings(Section, frozen=True, kw_only=True):
     mode: Literal["hybrid", "vector", "text"] = "hybrid"
-    top_k: int = 5
-    candidates: int = 50
-    rrf_k: int = 60
+    top_k: Annotated[int, Meta(ge=1, le=1000)] = 5
+    candidates: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    rrf_k: Annotated[int, Meta(ge=1, le=10_000)] = 60
 
 
 class AskSettings(Section, frozen=True, kw_only=True):
-    passages: int = 5
-    context_tokens: int = 2500
-    min_score: float = 0.0  # cosine below which "not in the documents" is answered; 0: the provider's calibrated default
+    passages: Annotated[int, Meta(ge=1, le=100)] = 5
+    context_tokens: Annotated[int, Meta(ge=100, le=1_048_576)] = 2500
+    # Cosine below which "not in the documents" is answered; 0: the provider's calibrated default.
+    min_score: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
 
 class IndexSettings(Section, frozen=True, kw_only=True):
-    vector_index_from: int = 50_000  # rows; exact search below
+    vector_index_from: CountOrNone = 50_000  # rows; exact search below
 
 
 class RunSettings(Section, frozen=True, kw_only=True):
-    max_delete: float = 0.2  # share of the files a run may drop
-    wait_lock_s: float = 0.0
+    max_delete: Share = 0.2  # share of the files a run may drop
+    wait_lock_s: Seconds = 0.0
 
 
 class ProfileSettings(Section, frozen=True, kw_only=True):
     """An embedding model's facts; see models/profiles.toml."""
 
-    dims: int = 0
-    max_tokens: int = 0
-    query: str = "{text}"
-    document: str = "{text}"
-    matryoshka: tuple[int, ...] = ()
+    dims: Annotated[int, Meta(ge=0, le=65_536)] = 0
+    max_tokens: CountOrNone = 0
+    query: Template = "{text}"
+    document: Template = "{text}"
+    matryoshka: tuple[Annotated[int, Meta(ge=1, le=65_536)], ...] = ()
     languages: tuple[str, ...] = ()
 
 
 class Settings(Section, frozen=True, kw_only=True):
-    data: str = "data"
-    collection: str = "default"
+    data: Path = "data"
+    collection: Name = "default"
     source: SourceSettings = SourceSettings()
     readers: ReaderSettings = ReaderSettings()
     chunk: ChunkSettings = ChunkSettings()

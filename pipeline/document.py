@@ -21,7 +21,7 @@ class Document:
     """One document as read.
 
     Attributes:
-        title: from inside the document (its metadata or first heading), never from the file's name; "" where it has none.
+        title: from inside the document (metadata or first heading), never from the file's name; "" where it has none.
         media_type: such as "application/pdf".
         text: the whole text, NFC, newlines as "\\n".
         blocks: in order and not overlapping; only white space lies between them.

@@ -9,7 +9,7 @@ PipelineError                       1   something went wrong; the message says w
 │   └── Locked                     11   another run holds the collection
 ├── SourceError                     1   the folder of documents cannot be scanned
 │   └── TooManyDeletions            1   more files vanished than a run may drop
-├── DocumentError                   –   one document cannot be read: a row in `rejects`, the run goes on (exit 3 at its end)
+├── DocumentError                   –   one document cannot be read: a row in `rejects`; the run ends with 3
 ├── WorkerError                     –   a worker process failed on one task: also a row in `rejects`
 │   ├── WorkerTimeout               –   it ran past its deadline and was killed
 │   ├── WorkerCrash                 –   it died

@@ -1,8 +1,9 @@
 """Names of things: every hash in the program is made here.
 
-An id says *where* (`doc_id`, `chunk_id`), *what* (`content_hash`, `embed_key`, `shard_name`) or *who made it* (`fingerprint`), never
-two of these. All are BLAKE2b-128 in 32 hexadecimal digits; each kind has its own personalisation, so that equal bytes of two kinds
-never collide, and every field is length-prefixed, so that ("ab", "c") and ("a", "bc") differ.
+An id says *where* (`doc_id`, `chunk_id`), *what* (`content_hash`, `embed_key`, `shard_name`) or *who made it*
+(`fingerprint`), never two of these. All are BLAKE2b-128 in 32 hexadecimal digits; each kind has its own personalisation,
+so that equal bytes of two kinds never collide, and every field is length-prefixed, so that ("ab", "c") and ("a", "bc")
+differ.
 """
 
 from __future__ import annotations

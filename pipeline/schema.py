@@ -1,30 +1,37 @@
 """The Arrow schema of every table that crosses a stage, checked on write and on read.
 
-Offsets are code points into `text` of the document (Python's own), half open. Pages, slides and sheets count from 1; null where a
-format has none. There is no free-form metadata column: what is worth keeping has a name here.
+Offsets are code points into `text` of the document (Python's own), half open. Pages, slides and sheets count from 1;
+null where a format has none. There is no free-form metadata column: what is worth keeping has a name here.
 """
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline import errors
 
 BLOCK_KINDS = ("heading", "paragraph", "list", "table", "code", "quote", "caption", "header")
 
-SNAPSHOT = pa.schema(
-    [
-        pa.field("uri", pa.string(), nullable=False),  # path below its source folder, "/" as separator
-        pa.field("size", pa.int64(), nullable=False),  # bytes
-        pa.field("mtime_ns", pa.int64(), nullable=False),
-        pa.field("inode", pa.int64(), nullable=False),  # 0 where the file system has none
-        pa.field("content_hash", pa.string(), nullable=False),  # "" for a file that could not be opened
-        pa.field("doc_id", pa.string()),  # null unless status is "ok"
-        pa.field("doc_hash", pa.string()),
-        pa.field("shard", pa.string()),
-        pa.field("reader", pa.string(), nullable=False),  # name/version, what read or refused the file
-        pa.field("status", pa.string(), nullable=False),  # "ok" or the kind of its DocumentError or WorkerError
-    ]
+
+def _schema(*fields: pa.Field[Any]) -> pa.Schema:
+    return pa.schema(list(fields))
+
+
+SNAPSHOT = _schema(
+    pa.field("uri", pa.string(), nullable=False),  # path below its source folder, "/" as separator
+    pa.field("size", pa.int64(), nullable=False),  # bytes
+    pa.field("mtime_ns", pa.int64(), nullable=False),
+    pa.field("inode", pa.int64(), nullable=False),  # 0 where the file system has none
+    pa.field("content_hash", pa.string(), nullable=False),  # "" for a file that could not be opened
+    pa.field("doc_id", pa.string()),  # null unless status is "ok"
+    pa.field("doc_hash", pa.string()),
+    pa.field("shard", pa.string()),
+    pa.field("reader", pa.string(), nullable=False),  # name/version, what read or refused the file
+    pa.field("status", pa.string(), nullable=False),  # "ok" or the kind of its DocumentError or WorkerError
 )
 
 BLOCK = pa.struct(
@@ -32,49 +39,45 @@ BLOCK = pa.struct(
         pa.field("start", pa.int32(), nullable=False),
         pa.field("end", pa.int32(), nullable=False),
         pa.field("kind", pa.string(), nullable=False),  # one of BLOCK_KINDS
-        pa.field("heading_path", pa.list_(pa.string()), nullable=False),  # outermost first; a heading's own text included
+        pa.field(
+            "heading_path", pa.list_(pa.string()), nullable=False
+        ),  # outermost first; a heading's own text included
         pa.field("page", pa.int32()),
     ]
 )
 
-DOCUMENTS = pa.schema(
-    [
-        pa.field("doc_id", pa.string(), nullable=False),
-        pa.field("doc_hash", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("title", pa.string(), nullable=False),  # from inside the document; "" where it has none
-        pa.field("media_type", pa.string(), nullable=False),
-        pa.field("text", pa.large_string(), nullable=False),
-        pa.field("blocks", pa.list_(BLOCK), nullable=False),  # in order, not overlapping; what lies between is white space
-    ]
+DOCUMENTS = _schema(
+    pa.field("doc_id", pa.string(), nullable=False),
+    pa.field("doc_hash", pa.string(), nullable=False),
+    pa.field("uri", pa.string(), nullable=False),
+    pa.field("title", pa.string(), nullable=False),  # from inside the document; "" where it has none
+    pa.field("media_type", pa.string(), nullable=False),
+    pa.field("text", pa.large_string(), nullable=False),
+    pa.field("blocks", pa.list_(BLOCK), nullable=False),  # in order, not overlapping; what lies between is white space
 )
 
-CHUNKS = pa.schema(
-    [
-        pa.field("chunk_id", pa.string(), nullable=False),
-        pa.field("doc_id", pa.string(), nullable=False),
-        pa.field("start", pa.int32(), nullable=False),
-        pa.field("end", pa.int32(), nullable=False),
-        pa.field("page", pa.int32()),  # of its first character
-        pa.field("heading_path", pa.list_(pa.string()), nullable=False),
-        pa.field("text", pa.string(), nullable=False),  # exactly document text[start:end]
-        pa.field("context", pa.string(), nullable=False),  # title and heading path as put before the text; may be ""
-        pa.field("title", pa.string(), nullable=False),  # of the document: some models' templates name it
-        pa.field("tokens", pa.int32(), nullable=False),  # of the text sent to the model, its special tokens not counted
-        pa.field("embed_key", pa.string(), nullable=False),
-    ]
+CHUNKS = _schema(
+    pa.field("chunk_id", pa.string(), nullable=False),
+    pa.field("doc_id", pa.string(), nullable=False),
+    pa.field("start", pa.int32(), nullable=False),
+    pa.field("end", pa.int32(), nullable=False),
+    pa.field("page", pa.int32()),  # of its first character
+    pa.field("heading_path", pa.list_(pa.string()), nullable=False),
+    pa.field("text", pa.string(), nullable=False),  # exactly document text[start:end]
+    pa.field("context", pa.string(), nullable=False),  # title and heading path as put before the text; may be ""
+    pa.field("title", pa.string(), nullable=False),  # of the document: some models' templates name it
+    pa.field("tokens", pa.int32(), nullable=False),  # of the text sent to the model, its special tokens not counted
+    pa.field("embed_key", pa.string(), nullable=False),
 )
 
-REJECTS = pa.schema(
-    [
-        pa.field("stage", pa.string(), nullable=False),  # "ingest" or "embed"
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),  # its input: content_hash (ingest) or embed_key (embed)
-        pa.field("made_by", pa.string(), nullable=False),  # reader, or embedding fingerprint + server version
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("at_ms", pa.int64(), nullable=False),  # Unix time
-    ]
+REJECTS = _schema(
+    pa.field("stage", pa.string(), nullable=False),  # "ingest" or "embed"
+    pa.field("uri", pa.string(), nullable=False),
+    pa.field("key", pa.string(), nullable=False),  # its input: content_hash (ingest) or embed_key (embed)
+    pa.field("made_by", pa.string(), nullable=False),  # reader, or embedding fingerprint + server version
+    pa.field("kind", pa.string(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("at_ms", pa.int64(), nullable=False),  # Unix time
 )
 
 
@@ -86,6 +89,17 @@ def vectors(dims: int) -> pa.Schema:
             pa.field("vector", pa.list_(pa.field("item", pa.float32(), nullable=False), dims), nullable=False),
         ]
     )
+
+
+def strings(column: pa.ChunkedArray[Any] | pa.Array[Any]) -> list[str]:
+    """The values of a string column that holds no null."""
+    return cast("list[str]", column.to_pylist())
+
+
+def matrix(column: pa.Array[Any], dims: int) -> NDArray[np.float32]:
+    """A column of vectors as float32 of shape (rows, dims), without a copy where Arrow allows it."""
+    flat = cast("pa.FixedSizeListArray[Any]", column).flatten()
+    return np.asarray(flat, dtype=np.float32).reshape(-1, dims)
 
 
 def check(table: pa.Table, expected: pa.Schema, what: str) -> pa.Table:

@@ -1,0 +1,136 @@
+"""Write-once files: temporary name, fsync, rename, fsync of the folder. Knows nothing of what the files mean.
+
+After borg's SaveFile and restic's design: a file that has its name is complete, and nothing is ever changed in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import errors, schema
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the system's errors about `path` into ours: the disk's failure ends a run, a document's does not."""
+    try:
+        yield
+    except pa.ArrowInvalid as error:  # Parquet's own word for a damaged file
+        raise errors.CorruptStore(f"{path} is damaged: {error}", "Run `pipeline check --fix`.") from error
+    except OSError as error:
+        if error.errno in _NO_SPACE or "No space left" in str(error):
+            remedy = (
+                f"Free some space where {path.parent} lies and run the same command again: nothing finished is lost."
+            )
+            raise errors.DiskFull(f"no space left to write {path}", remedy) from error
+        if isinstance(error, FileNotFoundError):
+            raise errors.CorruptStore(f"{path} is missing", "Run `pipeline check --fix`.") from error
+        raise errors.StoreError(f"{path}: {error.strerror or error}", "Check its permissions and the disk.") from error
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_once(temporary: Path, target: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Create `target` with what `write` puts into it, whole or not at all.
+
+    Args:
+        temporary: a folder on the same file system; what a crash leaves there is swept by the next writer.
+
+    Raises:
+        DiskFull, StoreError: the system refused; `target` does not exist then.
+    """
+    draft = temporary / f"{target.name}.{secrets.token_hex(4)}"
+    with disk_errors(target):
+        temporary.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with draft.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        fsync_folder(target.parent)
+
+
+def write_parquet(
+    temporary: Path,
+    target: Path,
+    table: pa.Table,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    row_group: int = 4096,
+    plain: bool = False,
+) -> None:
+    """Write `table` once as Parquet with page checksums.
+
+    Args:
+        metadata: added to the schema's; keys and values are text.
+        row_group: rows per group.
+        plain: neither compressed nor dictionary-encoded (for vectors zstd saves 8 % and takes most of the time).
+    """
+    if metadata:
+        table = table.replace_schema_metadata(dict(metadata))
+
+    def write(file: BinaryIO) -> None:
+        pq.write_table(
+            table,
+            file,
+            row_group_size=row_group,
+            compression="none" if plain else "zstd",
+            use_dictionary=not plain,
+            write_page_checksum=True,
+        )
+
+    write_once(temporary, target, write)
+
+
+def read_parquet(path: Path, expected: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read `columns` (all of `expected` when None), checksums verified.
+
+    Raises:
+        CorruptStore: missing, damaged or of another schema.
+    """
+    wanted = expected if columns is None else pa.schema([expected.field(name) for name in columns])
+    with disk_errors(path):
+        table = pq.read_table(path, columns=wanted.names, page_checksum_verification=True, partitioning=None)
+    return schema.check(table.replace_schema_metadata(None), wanted, str(path))
+
+
+def parquet_metadata(path: Path) -> dict[str, str]:
+    """The text metadata of a Parquet file."""
+    with disk_errors(path):
+        raw = pq.read_schema(path).metadata or {}
+    return {key.decode(): value.decode() for key, value in raw.items()}
+
+
+def sweep(folder: Path) -> int:
+    """Remove everything in `folder` (left by a killed writer); returns how many entries there were."""
+    count = 0
+    for root, folders, names in os.walk(folder, topdown=False):
+        for name in names:
+            Path(root, name).unlink(missing_ok=True)
+            count += 1
+        for name in folders:
+            Path(root, name).rmdir()
+    return count
