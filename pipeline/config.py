@@ -1,8 +1,8 @@
 """Settings: every key, its type, its range and its default.
 
-The structs are the one list of keys; `configs/default.toml` repeats it for people and a test compares the two. How values are
-found (flags, variables, files) and checked is `config_load`'s business. Constructing a struct checks nothing: tests may use
-values that a user may not.
+The structs are the one list of keys; `configs/default.toml` repeats it for people and a test compares the two. How
+values are found (flags, variables, files) and checked is the business of `config_load`. Constructing a struct checks
+nothing: a test may use values that a user may not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Seconds = Annotated[float, Meta(ge=0, le=604_800)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 # One path segment under `data`, in any script; never hidden, never "..".
 Name = Annotated[str, Meta(pattern=r"\A\w[\w.-]{0,63}\Z", description="a name of letters, digits, '.', '_' and '-'")]
-Path = Annotated[str, Meta(min_length=1)]
+PathText = Annotated[str, Meta(min_length=1)]
 Duration = Annotated[
     str, Meta(pattern=r"\A(-?\d+|(\d+(\.\d+)?(ms|s|m|h))+)\Z", description='a time such as "30m" or "-1"')
 ]
@@ -35,7 +35,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class SourceSettings(Section, frozen=True, kw_only=True):
-    folders: tuple[Path, ...] = ()  # default for DOCS
+    folders: tuple[PathText, ...] = ()  # default for DOCS
     include: tuple[str, ...] = ()  # gitignore patterns; empty: every file a reader knows
     exclude: tuple[str, ...] = ()
     hidden: bool = False
@@ -124,7 +124,7 @@ class ProfileSettings(Section, frozen=True, kw_only=True):
 
 
 class Settings(Section, frozen=True, kw_only=True):
-    data: Path = "data"
+    data: PathText = "data"
     collection: Name = "default"
     source: SourceSettings = SourceSettings()
     readers: ReaderSettings = ReaderSettings()

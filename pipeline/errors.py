@@ -16,7 +16,8 @@ PipelineError                       1   something went wrong; the message says w
 │   └── WorkerMemory                –   it went over its memory limit
 ├── ModelError                      5   a model server did not do what was asked
 │   ├── ServerUnreachable           5   no answer at all; a later try may help
-│   ├── TransientFault              5   an answer that another try may mend (a runner's EOF, 503, a bad vector)
+│   ├── TransientFault              5   an answer that another try may mend (a runner's EOF, 503)
+│   │   └── BadVectors              5   vectors that cannot be right (zeros, NaN, too few): perhaps a poisoned runner
 │   ├── TextRejected                –   the server refuses this batch for good: bisect it, reject the culprit
 │   ├── ServerRefused               1   a request that no retry mends (authentication, wrong URL)
 │   ├── ModelMissing                6   the server does not have the model
@@ -133,6 +134,10 @@ class ServerUnreachable(ModelError):
 
 class TransientFault(ModelError):
     retry_helps = True
+
+
+class BadVectors(TransientFault):
+    pass
 
 
 class TextRejected(ModelError):

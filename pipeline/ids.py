@@ -1,9 +1,9 @@
 """Names of things: every hash in the program is made here.
 
 An id says *where* (`doc_id`, `chunk_id`), *what* (`content_hash`, `embed_key`, `shard_name`) or *who made it*
-(`fingerprint`), never two of these. All are BLAKE2b-128 in 32 hexadecimal digits; each kind has its own personalisation,
-so that equal bytes of two kinds never collide, and every field is length-prefixed, so that ("ab", "c") and ("a", "bc")
-differ.
+(`fingerprint`), never two of these. All are BLAKE2b-128 in 32 hexadecimal digits; each kind has its own
+personalisation, so that equal bytes of two kinds never collide, and every field is length-prefixed, so that ("ab",
+"c") and ("a", "bc") differ.
 """
 
 from __future__ import annotations
@@ -51,12 +51,17 @@ def embed_key(text: str) -> str:
 
 def row_hash(fields: Iterable[object]) -> str:
     """What an index row holds beside its vector: a row is replaced when this differs."""
-    return _digest(b"row", (json.dumps(field, ensure_ascii=False).encode() for field in fields))
+    return _digest(b"row", (json.dumps(list(fields), ensure_ascii=False).encode(),))
 
 
 def shard_name(doc_hashes: Iterable[str]) -> str:
     """What a document shard holds: made from its members, in order."""
     return _digest(b"shard", (value.encode() for value in doc_hashes))
+
+
+def live_hash(members: Iterable[tuple[str, str]]) -> str:
+    """What is live: hash of (shard, doc_id) pairs, in any order."""
+    return _digest(b"live", ("/".join(pair).encode() for pair in sorted(members)))
 
 
 def fingerprint(stage: str, version: int, parameters: Mapping[str, Any], upstream: str = "") -> str:

@@ -9,10 +9,9 @@
       embedders/<n>.json           who embeds this collection; the newest counts, and a new one is a change of model
       tokenizers/<identity>.json   of models that do not use the packaged vocabulary
       rejects/<part>.parquet       schema.REJECTS
-      published/<n>.json           what the live tag of the index was made from: lets `index` see at once that nothing is due
-      index/                       the LanceDB database
-      runs/<time>.json             reports; read back only for the rate that `--dry-run` estimates with
-      tmp/                         swept by the next writer
+      published/<n>.json           what the live tag of the index was made from: lets `index` see at once that nothing
+      is due index/                       the LanceDB database runs/<time>.json             reports; read back only
+      for the rate that `--dry-run` estimates with tmp/                         swept by the next writer
 
 | crash | leaves | repaired by |
 |---|---|---|
@@ -67,11 +66,12 @@ class Snapshot:
 class Published:
     """What the live tag shows: equal fields mean that `index` has nothing to do."""
 
-    snapshot: int
-    chunks: str  # chunk fingerprint
-    vectors: str  # embedding fingerprint, also the table's name
-    rows: int
-    missing: int  # chunks without a vector when it was published
+    live: str  # hash of the live documents and their shards
+    chunks_fp: str
+    vectors_fp: str
+    documents: int
+    chunks: int
+    rows: int  # chunks that have their vector
 
 
 class Collection:

@@ -1,0 +1,75 @@
+# What a newcomer needs: `make embed`, `make test`. The rest: `make help`. Works with make 3.81 (macOS) and BSD tools.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# Through the environment into the recipes, so that a space or a quote in them does no harm.
+DOCS ?= sample_docs
+export DOCS Q
+
+.DEFAULT_GOAL := help
+.PHONY: help embed ask test check lock clean
+
+help:
+	@echo 'make embed [DOCS=folder]   read, chunk, embed and index a folder (sample_docs)'
+	@echo 'make ask Q="question"      answer a question from what was embedded'
+	@echo 'make test [ARGS=...]       run the tests; ARGS go to pytest'
+	@echo 'make check                 lint, format, types, imports and tests: what a change must pass'
+	@echo 'make lock [ARGS=--upgrade] resolve requirements/*.lock anew'
+	@echo 'make clean                 remove .venv and caches; never your data'
+
+embed: $(VENV)/.base
+	@$(BIN)/pipeline run "$$DOCS" || { code=$$?; \
+	  if [ $$code -eq 3 ]; then echo 'All but the files named above can be searched now.' >&2; fi; exit $$code; }
+	@if [ "$$DOCS" = sample_docs ]; then \
+	  echo 'Such as: make ask Q="How many days of annual leave does an employee get?"'; fi
+
+ask: $(VENV)/.base
+	@if [ -z "$$Q" ]; then echo 'Which question? make ask Q="..."' >&2; exit 2; fi
+	@$(BIN)/pipeline ask "$$Q"
+
+test: $(VENV)/.dev
+	$(BIN)/pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest $(ARGS)
+
+# The newest Python of those that fit, tried by running it: a name on the PATH may be a shim without a Python behind it.
+$(VENV)/bin/python:
+	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+	  if "$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Making $(VENV) with $$("$$python" --version)"; exec "$$python" -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo 'No Python 3.11 or newer with venv was found. Install one (Debian, Ubuntu: sudo apt install python3 python3-venv;' >&2; \
+	echo 'macOS: brew install python@3.13), or name it: make embed PYTHON=/path/to/python3' >&2; \
+	exit 1
+
+# The stamps are written last: an installation that was interrupted is begun again. dev.lock holds all of base.lock.
+$(VENV)/.base: $(VENV)/bin/python requirements/base.lock pyproject.toml
+	@echo 'Installing packages into $(VENV) (a minute or two the first time)'
+	@$(PIP) install --no-deps --require-hashes -r requirements/base.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base requirements/dev.lock
+	@echo 'Installing the tools for tests into $(VENV)'
+	@$(PIP) install --no-deps --require-hashes -r requirements/dev.lock
+	@touch $@
+
+COMPILE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
+	--override requirements/overrides.txt --custom-compile-command 'make lock'
+
+lock: $(VENV)/bin/python
+	@$(BIN)/python -m venv build/uv && build/uv/bin/python -m pip --disable-pip-version-check --quiet install uv
+	$(COMPILE) $(ARGS) --group dev pyproject.toml -o requirements/dev.lock
+	$(COMPILE) --constraint requirements/dev.lock --group build pyproject.toml -o requirements/base.lock
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find pipeline tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,87 @@
+"""Options of more than one command. Each global option has its variable and may stand before or after the command.
+
+click does not read the variables: `config_load` does, so that precedence and origin are decided in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from pipeline.cli import state
+
+PROVIDERS = ("auto", "ollama", "openai", "builtin")  # config.Provider, repeated: importing it costs --help 30 ms
+
+# option strings, dotted key, help, further arguments for click.Option
+_SETTINGS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    ("--data", "data", "Folder for what the pipeline writes.  [PIPELINE_DATA; data]", {"metavar": "DIR"}),
+    ("--collection", "collection", "Collection to use.  [PIPELINE_COLLECTION; default]", {"metavar": "NAME"}),
+    (
+        "--provider",
+        "embed.provider",
+        "Who embeds.  [PIPELINE_PROVIDER; auto]",
+        {"type": click.Choice(PROVIDERS)},
+    ),
+    ("--model", "embed.model", "Embedding model.  [PIPELINE_MODEL; the provider's]", {"metavar": "NAME"}),
+    (
+        "--ollama-host",
+        "ollama.hosts",
+        "Ollama server; may be repeated.  [OLLAMA_HOST]",
+        {"metavar": "URL", "multiple": True},
+    ),
+)
+
+
+def _keep_setting(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value is not None and value != ():
+        ctx.ensure_object(state.State).flags[_KEYS[str(param.name)]] = value
+
+
+def _keep_attribute(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value:
+        setattr(ctx.ensure_object(state.State), str(param.name), value)
+
+
+_KEYS = {option.removeprefix("--").replace("-", "_"): key for option, key, _, _ in _SETTINGS}
+
+
+def global_options(*, hidden: bool) -> list[click.Option]:
+    """New instances, for the group (shown) or for a command (accepted, not shown: its own options are the news)."""
+    settings = [
+        click.Option([name], help=text, callback=_keep_setting, expose_value=False, hidden=hidden, **more)
+        for name, _, text, more in _SETTINGS
+    ]
+    return [
+        *settings,
+        _switch(["--config"], "Settings in TOML.  [PIPELINE_CONFIG; pipeline.toml]", hidden, metavar="FILE"),
+        _switch(["-q", "--quiet"], "Print nothing unless something fails.", hidden, is_flag=True),
+        _switch(["-v", "--verbose"], "Print what is done, and tracebacks.", hidden, is_flag=True),
+    ]
+
+
+def _switch(names: Sequence[str], text: str, hidden: bool, **more: Any) -> click.Option:
+    return click.Option(names, help=text, callback=_keep_attribute, expose_value=False, hidden=hidden, **more)
+
+
+class Command(click.Command):
+    """A command that takes the global options as well."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("epilog", "Global options (pipeline --help) may stand here too.")
+        super().__init__(*args, **kwargs)
+        self.params.extend(global_options(hidden=True))
+
+
+def command(name: str) -> Callable[[Callable[..., Any]], Command]:
+    """Decorator: a command of this program. Its docstring is its help; it returns its exit code."""
+    return click.command(name, cls=Command)
+
+
+def json_output(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--json`: one object on stdout, an error too."""
+    option = click.option(
+        "--json", is_flag=True, expose_value=False, callback=_keep_attribute, help="Print one JSON object."
+    )
+    return option(function)

@@ -1,0 +1,41 @@
+"""The commands that ask: search and ask."""
+
+from __future__ import annotations
+
+import shutil
+
+import click
+
+from pipeline.cli import options
+from pipeline.cli.state import State, color, put_json
+
+MODES = ("hybrid", "vector", "text")
+
+_question = click.argument("question", nargs=-1, required=True)
+_top_k = click.option("--top-k", metavar="N", help="So many passages.")
+
+
+@options.command("search")
+@_question
+@_top_k
+@click.option("--mode", type=click.Choice(MODES), help="By words and meaning (hybrid), by one of them.")
+@options.json_output
+@click.pass_obj
+def search(state: State, question: tuple[str, ...], top_k: str | None, mode: str | None) -> int:
+    """Show the passages that match a question best.
+
+    The score lies between 0 and 1 and falls with the rank.
+    """
+    settings = state.load(search__top_k=top_k, search__mode=mode).settings
+    from pipeline import query
+    from pipeline.cli import render
+
+    hits = query.find(settings, " ".join(question))
+    if state.json:
+        put_json({"hits": [hit.to_json() for hit in hits]})
+        return 0
+    for line in render.hits(hits, shutil.get_terminal_size((100, 24)).columns):
+        click.echo(line, color=color())
+    if not hits:
+        state.say("No passage matches.")
+    return 0

@@ -1,0 +1,160 @@
+"""What people read: reports, status and hits as lines of text. Data in, lines out; prints nothing."""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from pipeline.answer import terminal_safe
+from pipeline.cli.progress_bars import clock_time
+from pipeline.report import Failure, Pending, Planned, Report, Status
+from pipeline.search import Hit
+
+SHOWN = 10  # failures and fates named before "and n more"
+FATES = ("new", "changed", "moved", "deleted", "unchanged", "failed")
+SNIPPET_LINES = 3
+QUESTION = "..."  # to be replaced by the reader
+STAGES = ("ingest", "chunk", "embed", "index")
+
+
+def report(done: Report) -> list[str]:
+    """What a run did, or what it would do."""
+    if done.planned is not None:
+        return list(_planned(done, done.planned))
+    lines = [line for line in (_files(done), _chunks(done), _rows(done)) if line]
+    if not lines:
+        return [f"Nothing was due ({done.seconds:.1f} s)."]
+    return [*lines[:-1], f"{lines[-1].removesuffix('.')} in {done.seconds:.1f} s."]
+
+
+def _files(done: Report) -> str:
+    """Such as "14 files: 12 new, 2 failed."; what is gone is not counted among the files."""
+    if "ingest" not in done.stages:
+        return ""
+    total = sum(count for fate, count in done.files.items() if fate != "deleted")
+    fates = [f"{done.files[fate]:,} {fate}" for fate in FATES if done.files.get(fate)]
+    if done.files.get("unchanged", 0) == total and not done.files.get("deleted"):
+        return f"{_count(total, 'file')}, nothing changed."
+    return f"{_count(total, 'file')}: {', '.join(fates)}."
+
+
+def _chunks(done: Report) -> str:
+    """Such as "52 chunks, 50 embedded with MODEL (builtin, 384 dims), 9,120 tokens, 2,942 tokens/s."."""
+    if not {"chunk", "embed"} & set(done.stages):
+        return ""
+    line = _count(done.chunks, "chunk")
+    if "embed" not in done.stages:
+        return f"{line} of {_count(done.documents, 'document')}."
+    if not done.embedded_texts:
+        return f"{line}, all embedded before with {_model(done)}." if done.chunks else f"{line}."
+    line += f", {done.embedded_texts:,} embedded with {_model(done)}, {done.embedded_tokens:,} tokens"
+    if done.embed_seconds > 0:
+        line += f", {done.embedded_tokens / done.embed_seconds:,.0f} tokens/s"
+    return f"{line}."
+
+
+def _rows(done: Report) -> str:
+    changes = [(done.rows_added, "added"), (done.rows_deleted, "removed")]
+    told = ", ".join(f"{_count(rows, 'row')} {what}" for rows, what in changes if rows)
+    return f"Index: {told}." if told else ""
+
+
+def _planned(done: Report, planned: Planned) -> Iterator[str]:
+    yield "Dry run, nothing is written."
+    if files := _files(done):
+        yield files
+    width = max((len(fate) for _, fate in planned.fates), default=0)
+    yield from (f"  {fate:{width}}  {terminal_safe(uri)}" for uri, fate in planned.fates[:SHOWN])
+    if len(planned.fates) > SHOWN:
+        yield f"  and {len(planned.fates) - SHOWN:,} more (--json names all)"
+    cost = f"To embed: {_count(planned.chunks, 'chunk')}, {planned.tokens:,} tokens"
+    if done.model:
+        cost += f" with {_model(done)}"
+    if planned.seconds is not None and planned.chunks:
+        cost += f", about {clock_time(planned.seconds)} by earlier runs"
+    yield f"{cost}."
+
+
+def failures(found: Sequence[Failure]) -> Iterator[str]:
+    """What could not be read or embedded, the first SHOWN by name."""
+    if not found:
+        return
+    yield f"{_count(len(found), 'failure')}:"
+    for failure in found[:SHOWN]:
+        yield f"  {terminal_safe(failure.uri)}: {failure.kind}: {terminal_safe(failure.reason)}"
+    if len(found) > SHOWN:
+        yield f"  and {len(found) - SHOWN:,} more; all of them: pipeline status --json"
+    yield "They are tried again when they change, or with --retry."
+
+
+def next_command(done: Report) -> str:
+    """What to type after a run, without the program's name."""
+    if done.dry_run:
+        return " ".join(("run",) if set(done.stages) == set(STAGES) else done.stages[:1])
+    if "ingest" in done.stages and not done.documents:
+        return "run FOLDER"
+    last = max(STAGES.index(stage) for stage in done.stages)
+    return f'ask "{QUESTION}"' if STAGES[last] == "index" else STAGES[last + 1]
+
+
+def status(found: Status) -> Iterator[str]:
+    """How a collection stands."""
+    yield f"{'collection':11}{found.collection}, snapshot {found.snapshot}, {found.disk_bytes / 1e6:,.1f} MB on disk"
+    yield f"{'folders':11}{', '.join(terminal_safe(folder) for folder in found.folders) or 'none yet'}"
+    yield f"{'model':11}{_model(found) if found.model else 'none yet'}"
+    held = f"{_count(found.documents, 'document')}, {_count(found.chunks, 'chunk')}, {_count(found.vectors, 'vector')}"
+    yield f"{'holds':11}{held}, {_count(found.indexed_rows, 'row')} searchable"
+    yield f"{'due':11}{_due(found.pending) or 'nothing'}"
+    if found.failures:
+        yield f"{'rejected':11}{found.rejects:,}"
+        yield from (f"  {line}" for line in list(failures(found.failures))[1:])
+
+
+def _due(pending: Pending) -> str:
+    parts = ["a folder cannot be listed"] if pending.files is None else []
+    counts = (
+        (pending.files, "file", "read"),
+        (pending.documents, "document", "chunk"),
+        (pending.chunks, "chunk", "embed"),
+    )
+    parts += [f"{_count(count, noun)} to {verb}" for count, noun, verb in counts if count]
+    return ", ".join(parts + ["the index to bring up to date"] * pending.index)
+
+
+def after_status(found: Status) -> str:
+    """What to type after a look at the status, without the program's name."""
+    due = _due(found.pending) or not found.indexed_rows
+    return ("run" if found.folders else "run FOLDER") if due else f'ask "{QUESTION}"'
+
+
+def hits(found: Sequence[Hit], columns: int) -> Iterator[str]:
+    """Numbered hits: where each stands, its score, and the beginning of its text."""
+    for number, hit in enumerate(found, start=1):
+        yield f"{number}. {place(hit)}"
+        yield from (f"   {line}" for line in snippet(hit.text, columns - 3))
+        if hit.also_in:
+            yield f"   also in {', '.join(terminal_safe(path) for path in hit.also_in)}"
+
+
+def place(hit: Hit) -> str:
+    """Such as "handbook.pdf · p.3 · Leave > Annual · 0.83"."""
+    page = f"p.{hit.page}" if hit.page is not None else ""
+    parts = (terminal_safe(hit.path), page, terminal_safe(hit.heading), f"{hit.score:.2f}")
+    return " · ".join(part for part in parts if part)
+
+
+def snippet(text: str, columns: int) -> list[str]:
+    """The beginning of a text in at most SNIPPET_LINES lines of `columns`; wide characters (CJK) take two."""
+    flat = " ".join(terminal_safe(text).split())
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in flat[:200]) > len(flat[:200]) / 4
+    width = max(columns // 2 if wide else columns, 20)
+    return textwrap.wrap(flat, width, max_lines=SNIPPET_LINES, placeholder=" ...")
+
+
+def _model(of: Report | Status) -> str:
+    return f"{of.model} ({of.provider}, {of.dims} dims)"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,201 @@
+"""Run ingest and chunk over shards, in worker processes (`embedding` runs the embed stage, in this one's event loop).
+
+Between two stages lies a queue of shard *names*: what they name is on disk already, so the queues need no bound and a
+slow stage never holds back the one before it. Nothing here decides what is due; `run` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline import config, errors, readers, tasks
+from pipeline.progress import Progress
+from pipeline.scan import File
+from pipeline.stages import ingest
+from pipeline.stages.chunk import ChunkParams
+from pipeline.store import Collection
+from pipeline.workers import WorkerPool
+
+log = logging.getLogger(__name__)
+
+AHEAD = 32  # jobs given to the pool before the oldest has answered; bounds the texts held in memory
+
+_Job = TypeVar("_Job")
+Names = asyncio.Queue[str | None]  # shard names, None at the end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What every stage of one run shares."""
+
+    collection: Collection
+    settings: config.Settings
+    options: readers.ReaderOptions
+    pool: WorkerPool
+    progress: Progress
+
+
+@dataclass(slots=True, kw_only=True)
+class Ingested:
+    """What came of the due files: snapshot rows by uri, and rows for the reject log."""
+
+    rows: dict[str, ingest.Row] = field(default_factory=dict)
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+
+
+async def ordered(
+    jobs: Iterable[_Job], submit: Callable[[_Job], asyncio.Future[Any]], ahead: int = AHEAD
+) -> AsyncGenerator[tuple[_Job, Any]]:
+    """Run `jobs`, `ahead` at a time; yield each with its result, or its WorkerError, in the order of the jobs."""
+    waiting: list[tuple[_Job, asyncio.Future[Any]]] = []
+    source = iter(jobs)
+    try:
+        while True:
+            while len(waiting) < ahead and (job := next(source, None)) is not None:
+                waiting.append((job, submit(job)))
+            if not waiting:
+                return
+            job, future = waiting[0]
+            try:
+                result = await future
+            except errors.WorkerError as error:
+                result = error
+            waiting.pop(0)
+            yield job, result
+    finally:
+        for _, future in waiting:
+            future.cancel()
+
+
+def read_timeout_s(settings: config.Settings, size: int) -> float:
+    """Time limit for one file: a base plus one second per megabyte."""
+    return settings.readers.timeout_s + size / 1_000_000
+
+
+def seen(file: File) -> ingest.Seen:
+    """What the ingest stage knows of a scanned file: all but its path."""
+    return ingest.Seen(uri=file.uri, size=file.size, mtime_ns=file.mtime_ns, inode=file.inode)
+
+
+def submit_read(context: Context, file: File, known_hash: str) -> asyncio.Future[tasks.Read]:
+    timeout_s = read_timeout_s(context.settings, file.size)
+    future = context.pool.submit(
+        "pipeline.tasks:read", file.path, seen(file), context.options, known_hash, timeout_s=timeout_s
+    )
+    return asyncio.wrap_future(future)
+
+
+def reject(stage: str, uri: str, key: str, made_by: str, kind: str, reason: str) -> dict[str, Any]:
+    """One row of schema.REJECTS, dated now."""
+    at_ms = time.time_ns() // 1_000_000
+    return {
+        "stage": stage,
+        "uri": uri,
+        "key": key,
+        "made_by": made_by,
+        "kind": kind,
+        "reason": reason,
+        "at_ms": at_ms,
+    }
+
+
+def as_read(context: Context, file: File, result: tasks.Read | errors.WorkerError) -> tasks.Read:
+    """A worker's failure on a file, as a result like any other."""
+    if isinstance(result, tasks.Read):
+        return result
+    reader = readers.reader_of(file.uri, context.options)
+    return tasks.Read(seen=seen(file), content_hash="", reader=reader, kind=type(result).kind, reason=result.message)
+
+
+async def ingest_files(context: Context, files: Sequence[File], due: Sequence[ingest.Due], out: Names) -> Ingested:
+    """Read the due files and write their shards; shard names go to `out` as they are written (no None at the end)."""
+    done = Ingested()
+    batch: list[tuple[tasks.Read, ingest.Row]] = []
+    size = 0
+    context.progress.start("files", len(due), "file")
+    results = ordered(due, lambda item: submit_read(context, files[item.index], item.known_hash))
+    async with aclosing(results):
+        async for item, result in results:
+            read = as_read(context, files[item.index], result)
+            context.progress.advance("files")
+            size += _take(context, done, batch, item, read)
+            if size >= ingest.SHARD_BYTES:
+                await _write_shard(context, done, batch, out)
+                size = 0
+    await _write_shard(context, done, batch, out)
+    context.progress.finish("files")
+    return done
+
+
+def _take(
+    context: Context,
+    done: Ingested,
+    batch: list[tuple[tasks.Read, ingest.Row]],
+    item: ingest.Due,
+    read: tasks.Read,
+) -> int:
+    """Sort one result into what is kept, rejected or to be written; returns the bytes of text it adds to the shard."""
+    uri, before = read.seen.uri, item.previous
+    stat = {"size": read.seen.size, "mtime_ns": read.seen.mtime_ns, "inode": read.seen.inode}
+    if read.same and before is not None:
+        done.rows[uri] = before | stat
+        return 0
+    if read.row is None:
+        context.progress.message(f"{uri}: {read.kind}: {read.reason}")
+        done.rejects.append(reject("ingest", uri, read.content_hash, read.reader, read.kind, read.reason))
+        done.rows[uri] = _snapshot_row(read, None, "")
+        return 0
+    if before is not None and before["doc_hash"] == read.row["doc_hash"]:  # other bytes, the same text: nothing to redo
+        changed = {"content_hash": read.content_hash, "reader": read.reader, "status": "ok"}
+        done.rows[uri] = before | stat | changed
+        return 0
+    batch.append((read, read.row))
+    return len(read.row["text"].encode())
+
+
+def _snapshot_row(read: tasks.Read, row: ingest.Row | None, shard: str) -> ingest.Row:
+    return ingest.snapshot_row(
+        read.seen, content_hash=read.content_hash, reader=read.reader, status=read.kind, documents=row, shard=shard
+    )
+
+
+async def _write_shard(
+    context: Context, done: Ingested, batch: list[tuple[tasks.Read, ingest.Row]], out: Names
+) -> None:
+    if not batch:
+        return
+    name, table = ingest.shard([row for _, row in batch])
+    await asyncio.to_thread(context.collection.write_documents, name, table)
+    for read, row in batch:
+        done.rows[row["uri"]] = _snapshot_row(read, row, name)
+    batch.clear()
+    out.put_nowait(name)
+
+
+async def chunk_shards(context: Context, params: ChunkParams, tokenizer: Path | None, names: Names, out: Names) -> None:
+    """Chunk every named shard that has no chunk file yet, one worker each; names go on to `out`, None at the end."""
+    fingerprint = params.fingerprint()
+
+    async def consume() -> None:
+        while (name := await names.get()) is not None:
+            if not context.collection.has_chunks(fingerprint, name):
+                future = context.pool.submit(
+                    "pipeline.tasks:chunk", context.collection, name, params, tokenizer, timeout_s=600.0
+                )
+                context.progress.advance("chunks", await asyncio.wrap_future(future))
+            out.put_nowait(name)
+        names.put_nowait(None)  # for the other consumers
+
+    context.progress.start("chunks", None, "chunk")
+    async with asyncio.TaskGroup() as group:
+        for _ in range(max(1, context.pool.workers)):
+            group.create_task(consume())
+    context.progress.finish("chunks")
+    out.put_nowait(None)

@@ -1,0 +1,241 @@
+"""Embedder and Generator over Ollama servers: what is asked of them, and what is believed of their answers.
+
+One call of `embed` is one request to one server, checked to the last vector; retries, isolation of a bad text and pacing belong to
+the embed stage. Knows the profile and limits of its model through `EmbedderSpec`; HTTP is in ollama_client.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+
+from pipeline import errors
+from pipeline.models import EmbedderSpec, EmbedReply, Limits, Message, Piece, Vectors, transport, vectors
+from pipeline.models.ollama_client import Embedded, Server
+from pipeline.models.ollama_errors import Version
+from pipeline.models.wire import EmbeddingList
+
+log = logging.getLogger(__name__)
+CHAT_STALL_S = 330.0  # Ollama gives a loading model 5 minutes without progress before it gives up itself
+SEED = 1
+SPECIALS = (0, 1, 2)  # tokens that a model may add to a text
+SameInput = Callable[[str, str], bool]
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One server and what it is doing. `specials`: learned from its first answer where the version does not tell."""
+
+    server: Server
+    outstanding: int = 0
+    warm: bool = False
+    base64: bool = True
+    specials: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counting:
+    """How far the caller's token counts can be trusted against the server's.
+
+    Attributes:
+        exact: counts come from the model's own vocabulary, so they must agree; else they are bounds and nothing is compared.
+        wordpiece: [CLS] and [SEP] are two per text; the version says whether the server counts them.
+        same_input: whether two texts are the same token ids, so that one vector for both is right.
+    """
+
+    exact: bool
+    wordpiece: bool = False
+    same_input: SameInput = field(default=lambda a, b: vectors.fold(a) == vectors.fold(b))
+
+
+class OllamaEmbedder:
+    """Embeds on the server with the fewest tokens in flight. All servers must hold the model with `spec.digest`.
+
+    Args:
+        spec: `spec.model` is the name to ask for; `spec.native_dims` not 0: vectors of that length are cut to `spec.dims`.
+        counting: what the caller's token counts are worth; without exact ones /v1/embeddings is not used, since it cuts in silence.
+        keep_alive: how long the model stays in memory after a request (Go's notation).
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        spec: EmbedderSpec,
+        *,
+        counting: Counting,
+        keep_alive: str = "30m",
+        limits: Limits | None = None,
+    ) -> None:
+        self._lanes = [_Lane(server) for server in servers]
+        self._spec = spec
+        self._counting = counting
+        self._keep_alive = keep_alive
+        self._limits = limits or Limits()
+
+    @property
+    def spec(self) -> EmbedderSpec:
+        return self._spec
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        return tuple(lane.server for lane in self._lanes)
+
+    async def aclose(self) -> None:
+        for lane in self._lanes:
+            await lane.server.aclose()
+
+    async def embed(self, texts: Sequence[str], *, tokens: int, timeout_s: float | None = None) -> EmbedReply:
+        """As `Embedder.embed`. `tokens` 0: not counted, so nothing is compared. No text may be empty.
+
+        Raises:
+            ServerUnreachable, TransientFault, TextRejected, ModelMissing, ServerRefused: see ollama_errors.py; a vector that
+                cannot be right is BadVectors, a TransientFault.
+            ModelMismatch: the server counts other tokens than the caller: it cuts texts, or the tokenizer is not the model's.
+        """
+        if not all(texts):
+            raise ValueError(
+                "an empty text has no embedding"
+            )  # the server would answer with fewer vectors, or with junk
+        lane = min(self._lanes, key=lambda lane: lane.outstanding)
+        lane.outstanding += max(tokens, 1)
+        try:
+            async with transport.deadline(lane.server.name, timeout_s):
+                return await self._embed_on(lane, texts, tokens, timeout_s)
+        except errors.ModelError:
+            lane.warm = False  # it may have restarted: the next request says keep_alive again
+            raise
+        finally:
+            lane.outstanding -= max(tokens, 1)
+
+    async def _embed_on(self, lane: _Lane, texts: Sequence[str], tokens: int, timeout_s: float | None) -> EmbedReply:
+        answer = await self._request(lane, texts, tokens, timeout_s)
+        rows = vectors.stack(
+            answer.rows, texts=len(texts), dims=self._spec.native_dims or self._spec.dims, server=lane.server.name
+        )
+        self._verify(rows, texts, lane.server.name)
+        await self._reconcile(lane, len(texts), tokens, answer.prompt_eval_count)
+        return EmbedReply(
+            vectors=vectors.cut(rows, self._spec.dims),
+            prompt_tokens=answer.prompt_eval_count,
+            load_ns=answer.load_duration,
+            server=lane.server.url,
+        )
+
+    async def _request(
+        self, lane: _Lane, texts: Sequence[str], tokens: int, timeout_s: float | None
+    ) -> Embedded | EmbeddingList:
+        """The first request to a server goes to /api/embed, which loads the model with keep_alive; later ones as base64 where
+        they may: /v1/embeddings leaves the keep_alive as it is."""
+        model, server = self._spec.model, lane.server
+        version = await server.version()
+        counted = self._counting.exact and tokens > 0
+        if not (lane.warm and lane.base64 and counted and version.has_base64):
+            embedded = await server.embed(model, texts, keep_alive=self._keep_alive, timeout_s=timeout_s)
+            lane.warm = True
+            return embedded
+        found = await server.embed_base64(model, texts, timeout_s=timeout_s)
+        lane.base64 = found.is_base64
+        return found
+
+    def _verify(self, rows: Vectors, texts: Sequence[str], server: str) -> None:
+        vectors.verify(rows, server)
+        for a, b in vectors.twins(rows, texts):
+            if not self._counting.same_input(texts[a], texts[b]):
+                raise errors.BadVectors(f"{server} sent the same vector for texts {a} and {b}, which differ.")
+
+    async def _reconcile(self, lane: _Lane, texts: int, tokens: int, counted: int | None) -> None:
+        """The server's count of the batch must be ours, plus the specials of each text where its version counts them."""
+        if not self._counting.exact or not tokens or counted is None:
+            return
+        if counted == tokens + texts * self._specials(lane, await lane.server.version(), texts, tokens, counted):
+            return
+        lane.specials = None
+        version = await lane.server.version(fresh=True)  # it may have been updated under us
+        specials = self._specials(lane, version, texts, tokens, counted)
+        if counted != tokens + texts * specials:
+            raise errors.ModelMismatch(
+                f"{lane.server.name} (version {version.text}) counted {counted} tokens for {texts} texts of {self._spec.model} "
+                f"where {tokens + texts * specials} are expected: it cuts texts, or its tokenizer is not the one that chunks "
+                "were counted with. Nothing of this batch was kept.",
+                "Run `pipeline doctor`. If the model was replaced on the server, pull it again, or build a new collection.",
+            )
+
+    def _specials(self, lane: _Lane, version: Version, texts: int, tokens: int, counted: int) -> int:
+        """Specials per text in this server's counts: by version for WordPiece, else as its first answer shows and from then on."""
+        if self._counting.wordpiece:
+            return 2 if version.counts_specials else 0
+        if lane.specials is None:
+            lane.specials = next((n for n in SPECIALS if counted == tokens + n * texts), 0)
+        return lane.specials
+
+
+class OllamaGenerator:
+    """Answers by /api/chat. One fixed set of options per model: another num_ctx would load it anew."""
+
+    def __init__(
+        self,
+        server: Server,
+        model: str,
+        *,
+        num_ctx: int = 8192,
+        temperature: float = 0.0,
+        keep_alive: str = "30m",
+        stall_s: float = CHAT_STALL_S,
+    ) -> None:
+        self._server = server
+        self._model = model
+        self._num_ctx = num_ctx
+        self._temperature = temperature
+        self._keep_alive = keep_alive
+        self._stall_s = stall_s
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    @property
+    def context_tokens(self) -> int:
+        return self._num_ctx
+
+    async def aclose(self) -> None:
+        await self._server.aclose()
+
+    async def stream(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncIterator[Piece]:
+        """The answer as it is written. Never cut in silence: `truncate` and `shift` are off (Ollama >= 0.12.6 obeys), and an
+        answer that ran into `max_tokens` ends with done_reason "length".
+
+        Raises:
+            TextRejected: the conversation is longer than num_ctx.
+            ServerUnreachable, TransientFault, ModelMissing, ServerRefused: see ollama_errors.py.
+        """
+        body = self._body(messages, max_tokens)
+        async for line in self._server.chat(body, model=self._model, stall_s=self._stall_s):
+            yield Piece(
+                text=line.message.content,
+                done=line.done,
+                done_reason=line.done_reason,
+                prompt_tokens=line.prompt_eval_count,
+                answer_tokens=line.eval_count,
+            )
+
+    def _body(self, messages: Sequence[Message], max_tokens: int) -> dict[str, object]:
+        return {
+            "model": self._model,
+            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "stream": True,
+            "truncate": False,
+            "shift": False,
+            "keep_alive": self._keep_alive,
+            "options": {
+                "num_ctx": self._num_ctx,
+                "num_predict": max_tokens,
+                "temperature": self._temperature,
+                "seed": SEED,
+            },
+        }

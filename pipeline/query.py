@@ -1,0 +1,100 @@
+"""Questions to a collection: open its embedder and its published index, search, answer. A running job blocks none.
+
+A cold start is mostly imports, so LanceDB is loaded in a thread while the question is embedded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
+
+from pipeline import answer, config, errors, lance, live, run, search
+from pipeline.models import Embedder, EmbedderSpec, Vectors, resolve
+from pipeline.store import Collection
+
+
+def _open(settings: config.Settings) -> tuple[Collection, EmbedderSpec]:
+    collection = run.collection_of(settings)
+    spec = collection.embedder() if collection.exists else None
+    if spec is None or collection.published() is None:
+        raise errors.NoIndex(
+            f"Nothing is indexed yet in collection {settings.collection!r} of {settings.data}.",
+            "Build the index first: pipeline run DOCS",
+        )
+    collection.check_version()
+    return collection, spec
+
+
+def _reader(collection: Collection, spec: EmbedderSpec) -> lance.Reader:
+    lance.preload()
+    return lance.Reader.open(collection.index_folder, live.table_name(spec))
+
+
+@asynccontextmanager
+async def _closing(embedder: Embedder) -> AsyncIterator[Embedder]:
+    try:
+        yield embedder
+    finally:
+        await embedder.aclose()
+
+
+async def embed_question(settings: config.Settings, spec: EmbedderSpec, question: str) -> Vectors:
+    """The question's vector after the model's query template, shape (dims,).
+
+    Raises:
+        ServerUnreachable, ModelMissing, ModelMismatch: the collection's own model is not there; no other takes its
+            place.
+    """
+    choice = await resolve.open_embedder(settings, spec)
+    async with _closing(choice.embedder) as embedder:
+        reply = await embedder.embed([embedder.spec.query(question)], tokens=0)
+    vector: Vectors = reply.vectors[0]
+    return vector
+
+
+def find(
+    settings: config.Settings, question: str, *, mode: str | None = None, top_k: int | None = None
+) -> list[search.Hit]:
+    """The passages that fit `question` best, best first.
+
+    Raises:
+        NoIndex: nothing is published. UsageError: an empty question. ModelError: the question cannot be embedded.
+    """
+    collection, spec = _open(settings)
+    params = search.SearchParams(
+        mode=mode or settings.search.mode,  # type: ignore[arg-type]  # the command line offers only these
+        top_k=top_k or settings.search.top_k,
+        candidates=settings.search.candidates,
+        rrf_k=settings.search.rrf_k,
+    )
+    if not question.strip():
+        raise errors.UsageError("The question is empty.", 'Type it in quotes: pipeline search "...".')
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        opening = thread.submit(_reader, collection, spec)
+        vector = None if params.mode == "text" else asyncio.run(embed_question(settings, spec, question))
+        reader = opening.result()
+    return search.search(reader, question, vector, params)
+
+
+async def ask(
+    settings: config.Settings, question: str, *, top_k: int | None = None
+) -> AsyncIterator[answer.AnswerEvent]:
+    """Search, then stream the answer; the last event is an `answer.Answer`."""
+    hits = await asyncio.to_thread(find, settings, question, top_k=top_k or settings.ask.passages)
+    _, spec = _open(settings)
+    generator = await resolve.open_generator(settings)
+    params = answer.AskParams(
+        passages=top_k or settings.ask.passages,
+        context_tokens=settings.ask.context_tokens,
+        min_score=settings.ask.min_score or answer.default_min_score(spec),
+        max_tokens=settings.generate.max_tokens,
+    )
+    try:
+        async with aclosing(answer.answer(question, hits, generator, params)) as events:
+            async for event in events:
+                yield event
+    finally:
+        if generator is not None:
+            await generator.aclose()

@@ -1,0 +1,132 @@
+"""From pieces to a document: block offsets, heading paths, clean text. Knows no format.
+
+Readers of text formats keep the text as it is and describe it by Spans (`outline`); all others put their text together piece by
+piece (`Builder`). Either way blocks are trimmed, in order, not overlapping, and only white space lies between them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline import document
+from pipeline.readers import decode
+
+HEADING_CHARS = 200  # of a heading in a path: it is repeated in every block under it
+HEADING_LEVELS = 10
+PARAGRAPH_GAP = "\n\n"
+
+_SPACES = re.compile(r"\s+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a reader module returns: a Document without its reader and media type."""
+
+    title: str
+    text: str
+    blocks: tuple[document.Block, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A run of the text. A heading has `level` >= 1 and its bare text in `heading` (without marks of the markup)."""
+
+    start: int
+    end: int
+    kind: str
+    level: int = 0
+    heading: str = ""
+    page: int | None = None
+
+
+def one_line(text: str, limit: int = HEADING_CHARS) -> str:
+    """`text` on one line, white space as single spaces, at most `limit` characters."""
+    # Twice the limit is enough to fill it unless the text is nearly all white space; bounds the work on a 20 MB heading.
+    return _SPACES.sub(" ", text[: 4 * limit]).strip()[:limit].rstrip()
+
+
+class _Path:
+    """The heading path at a point of the document."""
+
+    def __init__(self) -> None:
+        self._levels: list[int] = []
+        self._path: tuple[str, ...] = ()
+
+    def enter(self, level: int, heading: str) -> tuple[str, ...]:
+        level = min(level, HEADING_LEVELS)
+        while self._levels and self._levels[-1] >= level:
+            self._levels.pop()
+        self._levels.append(level)
+        self._path = (*self._path[: len(self._levels) - 1], heading)
+        return self._path
+
+    @property
+    def current(self) -> tuple[str, ...]:
+        return self._path
+
+
+def outline(text: str, spans: Iterable[Span]) -> tuple[document.Block, ...]:
+    """Blocks of `text` from its spans (in order, not overlapping): trimmed, empty ones dropped, under their heading paths."""
+    path = _Path()
+    blocks = []
+    for span in spans:
+        start, end = _trim(text, span.start, span.end)
+        if start == end:
+            continue
+        heading = one_line(span.heading) if span.level else ""
+        heading_path = path.enter(span.level, heading) if heading else path.current
+        kind = span.kind if heading or span.kind != "heading" else "paragraph"
+        blocks.append(document.Block(start=start, end=end, kind=kind, heading_path=heading_path, page=span.page))
+    return tuple(blocks)
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    if start < end and not (text[start].isspace() or text[end - 1].isspace()):
+        return start, end
+    piece = text[start:end]
+    left = len(piece) - len(piece.lstrip())
+    return (start, start) if left == len(piece) else (start + left, start + len(piece.rstrip()))
+
+
+class Builder:
+    """Puts a document together from pieces of text. Pieces are cleaned (see decode.clean), stripped and set apart by a blank line."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._blocks: list[document.Block] = []
+        self._path = _Path()
+        self._length = 0
+        self.first_heading = ""
+
+    def add(self, text: str, kind: str = "paragraph", *, page: int | None = None, level: int = 0) -> None:
+        """One block. `level` >= 1 makes it a heading; one too long for a heading becomes a paragraph."""
+        text = decode.clean(text).strip()
+        if not text:
+            return
+        path = self._path.current
+        if level and len(text) <= 2 * HEADING_CHARS:
+            kind, heading = "heading", one_line(text)
+            path = self._path.enter(level, heading)
+            self.first_heading = self.first_heading or heading
+        if self._parts:
+            self._parts.append(PARAGRAPH_GAP)
+            self._length += len(PARAGRAPH_GAP)
+        end = self._length + len(text)
+        self._blocks.append(document.Block(start=self._length, end=end, kind=kind, heading_path=path, page=page))
+        self._parts.append(text)
+        self._length = end
+
+    def leave_headings(self) -> None:
+        """What comes next stands under no heading of before: a new slide, a new chapter file."""
+        self._path = _Path()
+
+    @property
+    def length(self) -> int:
+        return self._length
+
+    def draft(self, title: str = "", *, heading_as_title: bool = True) -> Draft:
+        """What was put together; titled by the first heading where `title` is empty."""
+        title = one_line(decode.clean(title)) or (self.first_heading if heading_as_title else "")
+        return Draft(title=title, text="".join(self._parts), blocks=tuple(self._blocks))

@@ -1,0 +1,178 @@
+"""The table of formats: which extensions, which readers, which media type. Imports no parser and opens no file.
+
+A new format is one entry here and one module with `read(data, name) -> Draft`. A reader whose output changes gets the next
+version: documents that an older version read are then read again.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline.readers import build
+
+ReadFunction = Callable[[bytes, str], build.Draft]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """What turns the bytes of one format into a Draft: `function` of the module `pipeline.readers.<module>`."""
+
+    name: str
+    version: int
+    module: str
+    function: str = "read"
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+    def load(self) -> ReadFunction:
+        function: ReadFunction = getattr(importlib.import_module(f"pipeline.readers.{self.module}"), self.function)
+        return function
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """One kind of file. `readers`: by the value of the setting `readers.<format>`; one entry "" where there is no choice.
+
+    `binary`: its bytes are not text, so that text under such a name is of another format.
+    """
+
+    name: str
+    media_type: str
+    extensions: tuple[str, ...]
+    readers: dict[str, Reader]
+    binary: bool = False
+
+
+def _one(name: str, media_type: str, extensions: str, reader: Reader, *, binary: bool = False) -> Format:
+    return Format(
+        name=name, media_type=media_type, extensions=tuple(extensions.split()), readers={"": reader}, binary=binary
+    )
+
+
+_CODE = (
+    "py pyi pyx js mjs cjs jsx ts tsx java kt kts scala groovy c h cc cpp cxx hpp hh cs go rs rb php swift m mm lua pl pm r jl "
+    "sh bash zsh fish ps1 bat sql hs elm ml mli clj cljs ex exs erl fs fsx dart vue svelte css scss less proto graphql tf cmake "
+    "gradle zig nim v vhd vhdl sv asm s f f90 pas ada lisp el scm rkt vb tcl awk sol"
+)
+_OOXML = "application/vnd.openxmlformats-officedocument."
+
+_ALL = (
+    _one(
+        "text",
+        "text/plain",
+        "txt text log ini cfg conf yaml yml toml xml properties env",
+        Reader(name="text", version=1, module="plain"),
+    ),
+    _one(
+        "markdown",
+        "text/markdown",
+        "md markdown mkd mdx qmd rmd",
+        Reader(name="markdown", version=1, module="markdown"),
+    ),
+    _one("rst", "text/x-rst", "rst", Reader(name="rst", version=1, module="markup", function="read_rst")),
+    _one(
+        "asciidoc",
+        "text/asciidoc",
+        "adoc asciidoc asc",
+        Reader(name="asciidoc", version=1, module="markup", function="read_asciidoc"),
+    ),
+    _one("org", "text/org", "org", Reader(name="org", version=1, module="markup", function="read_org")),
+    _one("tex", "application/x-tex", "tex ltx", Reader(name="tex", version=1, module="markup", function="read_tex")),
+    _one("code", "text/x-source", _CODE, Reader(name="code", version=1, module="plain", function="read_code")),
+    Format(
+        name="html",
+        media_type="text/html",
+        extensions=("html", "htm", "xhtml"),
+        readers={
+            "lxml": Reader(name="html", version=1, module="html"),
+            "unstructured": Reader(name="unstructured-html", version=1, module="unstructured_", function="read_html"),
+        },
+    ),
+    Format(
+        name="pdf",
+        media_type="application/pdf",
+        extensions=("pdf",),
+        readers={
+            "pdfium": Reader(name="pdfium", version=1, module="pdf"),
+            "unstructured": Reader(name="unstructured-pdf", version=1, module="pdf", function="read_by_unstructured"),
+        },
+        binary=True,
+    ),
+    Format(
+        name="docx",
+        media_type=_OOXML + "wordprocessingml.document",
+        extensions=("docx", "docm", "dotx"),
+        readers={
+            "unstructured": Reader(name="unstructured-docx", version=1, module="unstructured_", function="read_docx"),
+        },
+        binary=True,
+    ),
+    _one(
+        "pptx",
+        _OOXML + "presentationml.presentation",
+        "pptx pptm ppsx",
+        Reader(name="unstructured-pptx", version=1, module="unstructured_", function="read_pptx"),
+        binary=True,
+    ),
+    _one(
+        "msg",
+        "application/vnd.ms-outlook",
+        "msg",
+        Reader(name="unstructured-msg", version=1, module="unstructured_", function="read_msg"),
+        binary=True,
+    ),
+    _one(
+        "xlsx",
+        _OOXML + "spreadsheetml.sheet",
+        "xlsx xlsm xltx",
+        Reader(name="xlsx", version=1, module="xlsx"),
+        binary=True,
+    ),
+    _one("csv", "text/csv", "csv tsv tab", Reader(name="csv", version=1, module="delimited")),
+    _one("epub", "application/epub+zip", "epub", Reader(name="epub", version=1, module="epub"), binary=True),
+    _one(
+        "odt",
+        "application/vnd.oasis.opendocument.text",
+        "odt ott",
+        Reader(name="odt", version=1, module="odt"),
+        binary=True,
+    ),
+    _one("rtf", "application/rtf", "rtf", Reader(name="rtf", version=1, module="rtf"), binary=True),
+    _one("eml", "message/rfc822", "eml", Reader(name="eml", version=1, module="mail")),
+    _one("json", "application/json", "json geojson json5", Reader(name="json", version=1, module="records")),
+    _one(
+        "jsonl",
+        "application/jsonl",
+        "jsonl ndjson",
+        Reader(name="jsonl", version=1, module="records", function="read_lines"),
+    ),
+    _one("ipynb", "application/x-ipynb+json", "ipynb", Reader(name="ipynb", version=1, module="notebook")),
+    _one("subtitles", "text/vtt", "srt vtt", Reader(name="subtitles", version=1, module="subtitles")),
+)
+
+FORMATS = {entry.name: entry for entry in _ALL}
+BY_EXTENSION = {extension: entry for entry in _ALL for extension in entry.extensions}
+BY_READER = {reader.name: (entry, reader) for entry in _ALL for reader in entry.readers.values()}
+
+# Documents that customarily have no extension. Lower case.
+_BARE_NAMES = frozenset(
+    ["readme", "license", "licence", "copying", "notice", "authors", "contributors", "contributing", "changelog", "changes", "history", "news", "todo", "install", "makefile", "dockerfile", "rakefile", "gemfile", "vagrantfile"]
+)
+
+
+def extension(name: str) -> str:
+    """What follows the last dot, in lower case; "" for none and for a dot file such as ".env"."""
+    base = name.rsplit("/", 1)[-1]
+    stem, dot, ending = base.rpartition(".")
+    return ending.lower() if dot and stem else ""
+
+
+def by_name(name: str) -> Format | None:
+    """The format that the name promises, or None."""
+    found = BY_EXTENSION.get(extension(name))
+    if found is None and name.rsplit("/", 1)[-1].lower() in _BARE_NAMES:
+        return FORMATS["text"]
+    return found

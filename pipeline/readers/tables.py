@@ -1,0 +1,66 @@
+"""Rows of cells to text that embeds well: tab-separated lines in groups, the header repeated at the head of each group.
+
+A chunk holds a few hundred tokens. A group is made to fit into one, so that a row is never far from the names of its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from pipeline import errors
+
+GROUP_CHARS = 700  # of rows after the header: with it, about 256 tokens of digits and words
+HEADER_SHARE = 0.5  # of GROUP_CHARS: a longer header is not repeated, it would crowd out the rows
+MAX_TABLE_CHARS = 300_000_000
+
+
+def grouped(rows: Iterable[Sequence[str]], *, header: bool) -> Iterator[str]:
+    """The text of each group of rows; empty rows and trailing empty cells are left out. `header`: the first row names the columns.
+
+    Raises:
+        DocumentError: too_large (more than MAX_TABLE_CHARS of text).
+    """
+    lines = _lines(rows)
+    head = next(lines, "") if header else ""
+    repeated = head if len(head) <= HEADER_SHARE * GROUP_CHARS else ""
+    group = [head] if head else []
+    size = 0
+    total = 0
+    for line in lines:
+        if size and size + len(line) > GROUP_CHARS:
+            yield "\n".join(group)
+            group = [repeated] if repeated else []
+            size = 0
+        group.append(line)
+        size += len(line) + 1
+        total += len(line)
+        if total > MAX_TABLE_CHARS:
+            raise errors.DocumentError("too_large", "more than 300 MB of text in one table")
+    if group:
+        yield "\n".join(group)
+
+
+def _lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    for row in rows:
+        line = "\t".join(" ".join(cell.split()) for cell in row).rstrip()
+        if line:
+            yield line
+
+
+def looks_like_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first of some rows names the columns: nothing in it is a number, its cells differ, and it is nearly full."""
+    if not rows:
+        return False
+    first = [cell.strip() for cell in rows[0]]
+    named = [cell for cell in first if cell]
+    if len(named) < 2 and len(first) > 1:
+        return False
+    return len(set(named)) == len(named) and not any(is_number(cell) for cell in named) and len(named) * 2 >= len(first)
+
+
+def is_number(cell: str) -> bool:
+    try:
+        float(cell.replace(",", "").rstrip("%"))
+    except ValueError:
+        return False
+    return True

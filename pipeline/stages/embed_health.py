@@ -1,0 +1,155 @@
+"""Whether the model server can be believed: known texts, what it makes of them, and a way back for a poisoned runner.
+
+A text may be given up only when the server has just proved that it is well, or a dead server would turn a whole
+collection into rejects. Knows no batches and no concurrency: `Engine` sees to it that nothing else is in flight while a
+server is examined.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol, runtime_checkable
+
+from pipeline import errors, models
+from pipeline.stages.embed_batches import Item
+
+log = logging.getLogger(__name__)
+CANARIES = ("The quick brown fox jumps over the lazy dog.", "Seven ships sailed north before the winter came.")
+ROUNDS = 3  # reloads in a row that bring no right vector: then the server's owner must look at it
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """An embedder that can take the model out of its server and load it again.
+
+    One input can poison a runner until it is reloaded (ggml-org/llama.cpp#29216): from then on every text gets zeros,
+    with status 200.
+    """
+
+    async def reset(self) -> None:
+        """Unload the model, see it gone, load it again. Raises ServerUnreachable or TransientFault where that fails."""
+        ...
+
+
+def canaries(tokenizer: models.Tokenizer) -> tuple[Item, ...]:
+    """Two short texts that every model can embed, counted by the model's tokenizer, for `embed_stream`."""
+    counts = tokenizer.count(CANARIES)
+    return tuple(Item(key="", text=text, tokens=n) for text, n in zip(CANARIES, counts, strict=True))
+
+
+class Health:
+    """What is known of the server since its last right answer."""
+
+    def __init__(
+        self,
+        embedder: models.Embedder,
+        known: tuple[Item, ...],
+        *,
+        patience_s: float,
+        ask: Callable[[list[Item]], Awaitable[models.Vectors]],
+        on_reset: Callable[[str], None],
+        pause_s: Callable[[int], float],
+    ) -> None:
+        self._embedder = embedder
+        self._known = list(known)
+        self._patience_s = patience_s
+        self._ask = ask
+        self._on_reset = on_reset
+        self._pause_s = pause_s
+        self._unreachable_since_s: float | None = None
+        self.doubtful = False  # a failure has been seen since the last right answer
+
+    @property
+    def can_tell(self) -> bool:
+        """There is a text that this server must be able to embed."""
+        return bool(self._known)
+
+    def answered(self) -> None:
+        """The server answered, whatever it said."""
+        self._unreachable_since_s = None
+
+    def succeeded(self, items: list[Item]) -> None:
+        """Right vectors came."""
+        self.answered()
+        self.doubtful = False
+        if not self._known:
+            self._known = sorted(items, key=lambda item: item.tokens)[:2]
+
+    def silent(self, error: errors.ServerUnreachable) -> None:
+        """No answer at all.
+
+        Raises:
+            ServerUnreachable: that has been so for `patience_s`.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if self._unreachable_since_s is None:
+            self._unreachable_since_s = now_s
+        if now_s - self._unreachable_since_s >= self._patience_s:
+            raise error
+
+    async def prove(self) -> bool:
+        """Return when the server embeds known texts rightly; True when its model had to be loaded again for that.
+
+        Nothing else may be in flight. Sleeping here holds up all work, as it should: there is none that could succeed.
+
+        Raises:
+            TransientFault: it does not, after ROUNDS reloads or `patience_s`.
+            ServerUnreachable: no answer for `patience_s`.
+        """
+        if not self.can_tell:
+            return False
+        clock = asyncio.get_running_loop().time
+        rounds = failures = 0
+        began_s = clock()
+        while (fault := await self._examine()) is not None:
+            failures += 1
+            if self._needs_reload(fault, failures, clock() - began_s):
+                rounds += 1
+                await self._reload(fault, rounds)
+                failures, began_s = 0, clock()
+                continue
+            if clock() - began_s >= self._patience_s:
+                raise given_up(fault, "kept failing on texts that are known to be good")
+            await asyncio.sleep(self._pause_s(failures))
+        return rounds > 0
+
+    async def _examine(self) -> errors.ModelError | None:
+        """Try the known texts: two in one request, so that one vector for all texts is seen as well."""
+        try:
+            await self._ask(self._known)
+        except errors.ServerUnreachable as error:
+            self.silent(error)
+            return error
+        except (errors.TransientFault, errors.TextRejected) as error:
+            return error
+        return None
+
+    def _needs_reload(self, fault: errors.ModelError, failures: int, seconds: float) -> bool:
+        """Bad vectors twice: a poisoned runner. Other faults: when waiting has not helped (a runner that is stuck)."""
+        if isinstance(fault, errors.ServerUnreachable) or not isinstance(self._embedder, Resettable):
+            return False
+        return failures >= 2 if isinstance(fault, errors.BadVectors) else seconds >= self._patience_s / 4
+
+    async def _reload(self, fault: errors.ModelError, round_: int) -> None:
+        if round_ > ROUNDS:
+            raise given_up(fault, f"kept failing after its model had been reloaded {ROUNDS} times")
+        log.warning("The model server fails on known texts: loading its model again (%d of %d)", round_, ROUNDS)
+        self._on_reset(fault.message)
+        assert isinstance(self._embedder, Resettable)
+        try:
+            await self._embedder.reset()
+        except errors.ServerUnreachable as error:
+            self.silent(error)
+        except errors.TransientFault as error:
+            log.warning("Loading the model again failed: %s", error.message)
+
+
+def given_up(fault: errors.ModelError, what: str) -> errors.ModelError:
+    """The error that ends a run because of `fault`: of its own kind, so that the exit code stays right."""
+    kind = (
+        type(fault) if isinstance(fault, (errors.ServerUnreachable, errors.TransientFault)) else errors.TransientFault
+    )
+    remedy = fault.remedy or "Restart the model server, then run the same command again."
+    return kind(f"The model server {what}: {fault.message}", f"{remedy}\nWhat was embedded so far is kept.")

@@ -1,0 +1,115 @@
+"""What a worker process does: read one file, chunk one shard. A worker writes its own output and returns little.
+
+Imported in every worker, so it imports little itself. The pool calls these by name ("pipeline.tasks:read").
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import ids, readers
+from pipeline.models import Tokenizer
+from pipeline.stages import ingest
+
+if TYPE_CHECKING:
+    from pipeline.stages.chunk import ChunkParams
+    from pipeline.store import Collection
+
+_BLOCK = 1 << 20  # bytes of a file hashed at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """A file as read: the document's row, or why there is none. `same`: it has the content that was known already."""
+
+    seen: ingest.Seen
+    content_hash: str
+    reader: str
+    row: dict[str, Any] | None = None
+    same: bool = False
+    kind: str = "ok"
+    reason: str = ""
+
+
+def _hash_file(path: bytes, size: int) -> str:
+    """The content hash of a regular file of `size` bytes, "" when it cannot be read (then reading tells why)."""
+    state = hashlib.blake2b(digest_size=ids.LENGTH // 2)
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  # a name that need not be text
+            while block := file.read(_BLOCK):
+                state.update(block)
+    except OSError:
+        return ""
+    return state.hexdigest()
+
+
+def read(path: bytes, seen: ingest.Seen, options: readers.ReaderOptions, known_hash: str) -> Read:
+    """Open a file, and read it unless its content has `known_hash`."""
+    if known_hash and _hash_file(path, seen.size) == known_hash:
+        return Read(seen=seen, content_hash=known_hash, reader="", same=True)
+    result = readers.read_file(path, seen.uri, options)
+    now = ingest.Seen(uri=seen.uri, size=result.size, mtime_ns=result.mtime_ns, inode=result.inode)
+    if result.document is None:
+        seen = seen if not result.content_hash else now  # never opened: what the scan saw
+        return Read(
+            seen=seen,
+            content_hash=result.content_hash,
+            reader=result.reader,
+            kind=result.kind,
+            reason=result.reason + (f" {result.remedy}" if result.remedy else ""),
+        )
+    row = ingest.document_row(seen.uri, result.document)
+    return Read(seen=now, content_hash=result.content_hash, reader=result.reader, row=row)
+
+
+@functools.lru_cache(maxsize=2)
+def tokenizer(path: Path | None) -> Tokenizer:
+    """The tokenizer at `path`; the packaged one for None."""
+    from pipeline.models import tokens  # tokenizers takes 50 ms to import: not for readers
+
+    return tokens.builtin() if path is None else tokens.load(path)
+
+
+def chunk(collection: Collection, shard: str, params: ChunkParams, tokenizer_path: Path | None) -> int:
+    """Chunk a document shard and write its chunk file; returns the number of chunks."""
+    from pipeline.stages import chunk as stage
+
+    table = stage.chunk_documents(collection.read_documents(shard), params, tokenizer(tokenizer_path))
+    collection.write_chunks(params.fingerprint(), shard, table)
+    return table.num_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a run would make of a file: its fate, and key and tokens of each of its chunks."""
+
+    read: Read  # without the text
+    chunks: tuple[tuple[str, int], ...] = ()
+
+
+def preview(
+    path: bytes,
+    seen: ingest.Seen,
+    options: readers.ReaderOptions,
+    known_hash: str,
+    params: ChunkParams,
+    tokenizer_path: Path | None,
+) -> Preview:
+    """Read and chunk a file as a run would; nothing is written."""
+    import pyarrow as pa
+
+    from pipeline import schema
+    from pipeline.stages import chunk as stage
+
+    result = read(path, seen, options, known_hash)
+    if result.row is None:
+        return Preview(read=result)
+    documents = pa.Table.from_pylist([result.row], schema=schema.DOCUMENTS)
+    table = stage.chunk_documents(documents, params, tokenizer(tokenizer_path))
+    chunks = zip(schema.strings(table["embed_key"]), table["tokens"].to_pylist(), strict=True)
+    row = {"doc_hash": result.row["doc_hash"]}
+    return Preview(read=replace(result, row=row), chunks=tuple((key, int(count or 0)) for key, count in chunks))

@@ -1,0 +1,558 @@
+"""The embed engine against an embedder in this process, on a clock that jumps: its logic, request by request.
+
+`test_embed_faults` has the same through real sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import selectors
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import errors, models
+from pipeline.stages import embed, embed_batches, embed_control, embed_gate
+from tests.fake_ollama import vectors
+
+T = TypeVar("T")
+DIMS = 32
+SPEC = models.EmbedderSpec(provider="builtin", model="fake", digest="d", dims=DIMS, limit=510, tokenizer="t")
+CANARIES = tuple(embed.Item(key="", text=text, tokens=9) for text in ("canary one", "canary two"))
+WHOLE = embed.EngineOptions(first_texts=64)  # no small first batch: a test that counts requests sends one batch
+
+
+class VirtualSelector(selectors.DefaultSelector):
+    """Where a loop would sleep until the next timer, its clock jumps there instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout:
+            self.now_s += timeout
+        assert timeout is not None, "everything waits for something that will never come"
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._virtual = VirtualSelector()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        return self._virtual.now_s
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)
+
+
+def vector(text: str) -> models.Vectors:
+    return vectors.hash_vector(text, DIMS)
+
+
+Answer = Callable[["FakeEmbedder", list[str]], models.Vectors]
+
+
+@dataclass
+class FakeEmbedder:
+    """Embeds at `s_per_token`, one request at a time.
+
+    `answers` are played to the first requests, in order (`right`: as usual). A batch with POISON in it is
+    answered by `poison`, always. `sick`: zeros for everything until `reset`.
+    """
+
+    limits: models.Limits = field(default_factory=models.Limits)
+    spec: models.EmbedderSpec = SPEC
+    s_per_token: float = 0.001
+    fixed_s: float = 0.0
+    parallel: int = 1
+    answers: list[Answer] = field(default_factory=list)
+    poison: Answer | None = None
+    sick: bool = False
+    batches: list[list[str]] = field(default_factory=list)
+    timeouts_s: list[float | None] = field(default_factory=list)
+    in_flight: int = 0
+    peak: int = 0
+    peak_texts: int = 0
+    texts_in_flight: int = 0
+    cancelled: int = 0
+    resets: int = 0
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        self._runner = asyncio.Semaphore(self.parallel)
+
+    async def embed(self, texts: Sequence[str], *, tokens: int, timeout_s: float | None = None) -> models.EmbedReply:
+        self.batches.append(list(texts))
+        self.timeouts_s.append(timeout_s)
+        answer = self.answers.pop(0) if self.answers else None
+        self.in_flight += 1
+        self.texts_in_flight += len(texts)
+        self.peak = max(self.peak, self.in_flight)
+        self.peak_texts = max(self.peak_texts, self.texts_in_flight)
+        try:
+            await asyncio.sleep(self.fixed_s)
+            async with self._runner:
+                await asyncio.sleep(tokens * self.s_per_token)
+            if answer is hang:
+                await asyncio.sleep(1e9)
+            return models.EmbedReply(vectors=self._answer(answer, list(texts)))
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.in_flight -= 1
+            self.texts_in_flight -= len(texts)
+
+    def _answer(self, answer: Answer | None, texts: list[str]) -> models.Vectors:
+        if answer is not None and answer is not right and not (answer is doubled and len(texts) == 1):
+            return answer(self, texts)
+        if self.poison is not None and any("POISON" in text for text in texts):
+            return self.poison(self, texts)
+        return zeros(self, texts) if self.sick else right(self, texts)
+
+    async def reset(self) -> None:
+        self.resets += 1
+        self.sick = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for batch in self.batches for text in batch]
+
+
+class Unmendable(FakeEmbedder):
+    """Its model can be loaded again and stays as it was."""
+
+    async def reset(self) -> None:
+        self.resets += 1
+
+
+def right(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+    return np.stack([vector(text) for text in texts])
+
+
+def hang(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+    raise AssertionError("a hang has no answer")
+
+
+def zeros(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+    return np.zeros((len(texts), DIMS), np.float32)
+
+
+def one_zero(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+    found = right(fake, texts)
+    found[-1] = 0
+    return found
+
+
+def sticky_zeros(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+    fake.sick = True
+    return zeros(fake, texts)
+
+
+def not_a_number(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+    found = right(fake, texts)
+    found[0, 3] = np.nan
+    return found
+
+
+def short(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+    return right(fake, texts)[1:]
+
+
+def doubled(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+    return np.repeat(right(fake, texts)[:1], len(texts), axis=0)
+
+
+def half(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+    return np.ascontiguousarray(right(fake, texts)[:, : DIMS // 2])
+
+
+def fault(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+    raise errors.TransientFault("EOF")
+
+
+def silence(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+    raise errors.ServerUnreachable("connection refused", "Start it.")
+
+
+def refuse(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+    raise errors.TextRejected("poison", "the model cannot read this")
+
+
+def missing(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+    raise errors.ModelMissing("model 'x' not found", "ollama pull x")
+
+
+def items(texts: Iterable[str], tokens: int = 10) -> list[embed.Item]:
+    return [embed.Item(key=f"k:{text}", text=text, tokens=tokens) for text in texts]
+
+
+async def stream(found: Iterable[embed.Item], every_s: float = 0.0) -> AsyncGenerator[embed.Item]:
+    for item in found:
+        if every_s:
+            await asyncio.sleep(every_s)
+        yield item
+
+
+@dataclass
+class Outcome:
+    vectors: dict[str, models.Vectors] = field(default_factory=dict)
+    rejects: dict[str, embed.Rejected] = field(default_factory=dict)
+    events: list[embed.Event] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, result: embed.Embedded | embed.Rejected) -> None:
+        found = result.keys if isinstance(result, embed.Embedded) else [result.key]
+        assert not (self.vectors.keys() | self.rejects.keys()) & set(found), "a key came back twice"
+        if isinstance(result, embed.Embedded):
+            self.vectors.update(zip(result.keys, result.vectors, strict=True))
+        else:
+            self.rejects[result.key] = result
+
+    def check(self, expected: Iterable[str]) -> None:
+        """Each text has its one right vector or is rejected, and nothing else came back."""
+        assert self.vectors.keys() | self.rejects.keys() == {f"k:{text}" for text in expected}
+        for key, found in self.vectors.items():
+            np.testing.assert_array_equal(found, vector(key.removeprefix("k:")))
+
+
+async def collect(
+    source: AsyncIterator[embed.Item],
+    fake: models.Embedder,
+    options: embed.EngineOptions = WHOLE,
+    outcome: Outcome | None = None,
+    known: tuple[embed.Item, ...] = CANARIES,
+) -> Outcome:
+    outcome = outcome or Outcome()
+    results = embed.embed_stream(
+        source, fake, options, on_event=outcome.events.append, canaries=known, dice=random.Random(7)
+    )
+    async with contextlib.aclosing(results):
+        async for result in results:
+            outcome.add(result)
+    outcome.seconds = asyncio.get_running_loop().time()
+    return outcome
+
+
+def embed_all(
+    texts: Sequence[str], fake: FakeEmbedder, options: embed.EngineOptions = WHOLE, *, tokens: int = 10, **more: Any
+) -> Outcome:
+    outcome = run(collect(stream(items(texts, tokens)), fake, options, **more))
+    outcome.check(texts)
+    return outcome
+
+
+def numbered(n: int, bad: Iterable[int] = ()) -> list[str]:
+    return [f"text {i}" + (" POISON" if i in set(bad) else "") for i in range(n)]
+
+
+def test_every_text_is_sent_once_and_gets_its_vector() -> None:
+    fake = FakeEmbedder()
+    texts = numbered(500)
+    outcome = embed_all(texts, fake)
+    assert sorted(fake.texts) == sorted(texts)
+    assert not outcome.rejects
+
+
+def test_batches_keep_to_texts_and_tokens() -> None:
+    fake = FakeEmbedder(limits=models.Limits(batch_texts=64, batch_tokens=1000, concurrency=1))
+    embed_all(numbered(300), fake, tokens=30)
+    assert max(map(len, fake.batches)) == 33
+    by_texts = FakeEmbedder(limits=models.Limits(batch_texts=20, batch_tokens=16_000, concurrency=1))
+    embed_all(numbered(300), by_texts, tokens=30)
+    assert max(map(len, by_texts.batches)) == 20
+
+
+def test_a_text_above_the_batch_limit_goes_alone() -> None:
+    fake = FakeEmbedder(limits=models.Limits(batch_tokens=100))
+    embed_all(numbered(3), fake, tokens=300)
+    assert [len(batch) for batch in fake.batches] == [1, 1, 1]
+
+
+def test_no_more_than_a_hundred_texts_are_in_flight() -> None:
+    fake = FakeEmbedder(parallel=8)
+    embed_all(numbered(3000), fake)
+    assert fake.peak_texts <= 100
+    assert fake.peak > 2
+
+
+def test_the_first_requests_are_small() -> None:
+    fake = FakeEmbedder()
+    embed_all(numbered(200), fake, embed.EngineOptions())
+    assert [len(batch) for batch in fake.batches[:3]] == [8, 8, 50]
+
+
+def test_a_repeated_key_is_embedded_once() -> None:
+    fake = FakeEmbedder()
+    embed_all(["a", "b", "a", "c", "b"], fake)
+    assert sorted(fake.texts) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("text", ["", "  \n\t ", "\u3000"])
+def test_an_empty_text_is_never_sent(text: str) -> None:
+    fake = FakeEmbedder()
+    outcome = embed_all([text, "full"], fake)
+    assert fake.texts == ["full"]
+    assert outcome.rejects[f"k:{text}"].kind == "empty"
+
+
+def test_a_text_over_the_models_limit_is_never_sent() -> None:
+    fake = FakeEmbedder()
+    outcome = run(collect(stream([*items(["long"], 511), *items(["fits"], 510)]), fake))
+    assert fake.texts == ["fits"]
+    assert outcome.rejects["k:long"].kind == "too_long"
+
+
+def test_no_texts_need_no_request() -> None:
+    fake = FakeEmbedder()
+    assert not embed_all([], fake).vectors
+    assert not fake.batches
+
+
+def test_an_idle_server_gets_what_there_is() -> None:
+    """A source of one text a second must not be waited for until a batch is full."""
+    fake = FakeEmbedder()
+    outcome = run(collect(stream(items(numbered(10)), every_s=1.0), fake))
+    assert [len(batch) for batch in fake.batches] == [1] * 10
+    assert outcome.seconds < 10.5
+
+
+def test_a_source_that_is_a_little_slower_does_not_make_batches_of_one() -> None:
+    fake = FakeEmbedder(s_per_token=0.0)
+    run(collect(stream(items(numbered(400)), every_s=0.001), fake))
+    assert len(fake.batches) <= 400 / 15
+
+
+def test_the_last_batches_are_shared_out() -> None:
+    fake = FakeEmbedder(limits=models.Limits(concurrency=4), parallel=4)
+    embed_all(numbered(60), fake)
+    assert max(map(len, fake.batches)) == 15
+
+
+@pytest.mark.parametrize("answer", [zeros, one_zero, not_a_number, short, doubled, half, fault, hang])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_passing_fault_costs_nothing_but_time(answer: Answer, times: int) -> None:
+    fake = FakeEmbedder(answers=[answer] * times)
+    outcome = embed_all(numbered(200), fake)
+    assert not outcome.rejects
+    assert sum(event.kind == "retry" for event in outcome.events) >= 1
+
+
+def test_a_wrong_vector_is_never_handed_out_even_if_the_server_never_mends() -> None:
+    fake = Unmendable(poison=zeros, sick=True)
+    outcome = Outcome()
+    with pytest.raises(errors.TransientFault, match="reloaded 3 times") as raised:
+        run(collect(stream(items(numbered(200))), fake, outcome=outcome))
+    assert (raised.value.exit_code, fake.resets) == (5, 3)
+    assert not outcome.vectors
+    assert not outcome.rejects
+
+
+def test_a_poisoned_runner_is_reloaded_and_the_rest_is_embedded() -> None:
+    fake = FakeEmbedder(answers=[right, right, sticky_zeros])
+    outcome = embed_all(numbered(400), fake)
+    assert fake.resets == 1
+    assert not outcome.rejects
+
+
+def test_a_text_that_poisons_the_runner_each_time_is_found() -> None:
+    fake = FakeEmbedder(poison=sticky_zeros)
+    outcome = embed_all(numbered(300, bad=[137]), fake)
+    assert list(outcome.rejects) == ["k:text 137 POISON"]
+    assert outcome.rejects["k:text 137 POISON"].kind == "bad_vector"
+
+
+def test_one_vector_for_all_texts_is_not_believed_although_each_text_alone_would_be() -> None:
+    class Constant(Unmendable):
+        def _answer(self, answer: Answer | None, texts: list[str]) -> models.Vectors:
+            return np.stack([vector("constant")] * len(texts))
+
+    fake = Constant()
+    outcome = Outcome()
+    with pytest.raises(errors.TransientFault, match="same vector for different texts"):
+        run(collect(stream(items(numbered(100))), fake, outcome=outcome))
+    assert not outcome.vectors
+    assert not outcome.rejects
+
+
+@pytest.mark.parametrize("position", [0, 1, 31, 32, 40, 63])
+def test_a_refused_text_costs_log2_requests_and_no_neighbour(position: int) -> None:
+    fake = FakeEmbedder(poison=refuse, limits=models.Limits(concurrency=1))
+    outcome = embed_all(numbered(64, bad=[position]), fake)
+    assert list(outcome.rejects) == [f"k:text {position} POISON"]
+    assert outcome.rejects[f"k:text {position} POISON"].reason == "the model cannot read this"
+    assert len(fake.batches) - 1 in (
+        7,
+        8,
+    )  # log2(64) to find it, the rest in one, and itself alone where it was only inferred
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(refuse, "poison"), (fault, "fault"), (one_zero, "bad_vector")])
+def test_several_culprits_in_one_batch_are_all_found(answer: Answer, kind: str) -> None:
+    bad = [3, 4, 20, 63]
+    outcome = embed_all(numbered(64, bad), FakeEmbedder(poison=answer))
+    assert set(outcome.rejects) == {f"k:text {i} POISON" for i in bad}
+    assert {reject.kind for reject in outcome.rejects.values()} == {kind}
+
+
+def test_a_batch_of_nothing_but_culprits_is_rejected_when_the_server_is_well() -> None:
+    outcome = embed_all(numbered(5, range(5)), FakeEmbedder(poison=fault))
+    assert len(outcome.rejects) == 5
+
+
+def test_without_a_known_text_a_server_that_never_succeeded_is_not_believed() -> None:
+    outcome = Outcome()
+    with pytest.raises(errors.TransientFault, match="has not embedded a single text"):
+        run(collect(stream(items(numbered(3, range(3)))), FakeEmbedder(poison=fault), outcome=outcome, known=()))
+    assert not outcome.rejects
+
+
+def test_the_first_texts_embedded_serve_as_known_ones() -> None:
+    fake = FakeEmbedder(poison=fault)
+    outcome = embed_all(numbered(100, bad=[90]), fake, replace(WHOLE, first_texts=8), known=())
+    assert list(outcome.rejects) == ["k:text 90 POISON"]
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(fault, errors.TransientFault), (silence, errors.ServerUnreachable)])
+def test_a_dead_server_ends_the_run_and_rejects_nothing(answer: Answer, kind: type[errors.ModelError]) -> None:
+    outcome = Outcome()
+    fake = FakeEmbedder(answers=[right, right] + [answer] * 10_000)
+
+    async def main() -> float:
+        with pytest.raises(kind) as raised:
+            await collect(stream(items(numbered(400))), fake, outcome=outcome)
+        assert raised.value.exit_code == 5
+        assert raised.value.remedy
+        return asyncio.get_running_loop().time()
+
+    assert 120 <= run(main()) <= 300
+    assert len(outcome.vectors) == 100
+    assert not outcome.rejects
+
+
+def test_a_server_that_comes_back_in_time_loses_nothing() -> None:
+    class Rebooting(FakeEmbedder):
+        def _answer(self, answer: Answer | None, texts: list[str]) -> models.Vectors:
+            away = 5 < asyncio.get_running_loop().time() < 100
+            return silence(self, texts) if away else right(self, texts)
+
+    outcome = embed_all(numbered(2000), Rebooting())
+    assert not outcome.rejects
+    assert outcome.seconds > 100
+
+
+@pytest.mark.parametrize("kind", [errors.ModelMissing, errors.ModelMismatch, errors.ServerRefused])
+def test_what_no_retry_mends_ends_the_run_after_handing_out_what_was_finished(kind: type[errors.ModelError]) -> None:
+    def fatal(fake: FakeEmbedder, texts: list[str]) -> models.Vectors:
+        raise kind("no", "do this")
+
+    outcome = Outcome()
+    fake = FakeEmbedder(answers=[*[right] * 4, fatal])
+    with pytest.raises(kind, match="do this"):
+        run(collect(stream(items(numbered(2000))), fake, outcome=outcome))
+    assert len(outcome.vectors) == 200
+    assert sum(event.texts for event in outcome.events if event.kind == "finished") == 200
+
+
+def test_an_error_of_the_source_reaches_the_consumer() -> None:
+    async def broken() -> AsyncGenerator[embed.Item]:
+        for item in items(numbered(10)):
+            yield item
+        raise errors.DiskFull("no space left", "Free some.")
+
+    with pytest.raises(errors.DiskFull):
+        run(collect(broken(), FakeEmbedder()))
+
+
+def test_leaving_early_cancels_what_is_in_flight_and_closes_the_source() -> None:
+    ended: list[str] = []
+
+    async def endless() -> AsyncGenerator[embed.Item]:
+        try:
+            for i in range(10**9):
+                yield embed.Item(key=str(i), text=f"text {i}", tokens=10)
+        finally:
+            ended.append("source")
+
+    async def main() -> FakeEmbedder:
+        fake = FakeEmbedder(s_per_token=0.01)
+        async with contextlib.aclosing(embed.embed_stream(endless(), fake, WHOLE)) as results:
+            async for _ in results:
+                break
+        assert fake.in_flight == 0
+        assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+        return fake
+
+    fake = run(main())
+    assert ended == ["source"]
+    assert fake.cancelled >= 1
+
+
+def test_a_slow_consumer_holds_up_the_source() -> None:
+    read = 0
+
+    async def counted() -> AsyncGenerator[embed.Item]:
+        nonlocal read
+        for item in items(numbered(20_000)):
+            read += 1
+            yield item
+
+    async def main() -> None:
+        fake = FakeEmbedder(s_per_token=0.0)
+        async with contextlib.aclosing(embed.embed_stream(counted(), fake, WHOLE)) as results:
+            await anext(results)
+            await asyncio.sleep(1000)
+
+    run(main())
+    assert read < 4000
+
+
+def test_cancelling_the_consumer_is_a_cancellation() -> None:
+    async def main() -> FakeEmbedder:
+        fake = FakeEmbedder(s_per_token=1.0)
+        task = asyncio.create_task(collect(stream(items(numbered(500))), fake))
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return fake
+
+    fake = run(main())
+    assert (fake.in_flight, fake.cancelled) == (0, 2)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    script=st.lists(
+        st.sampled_from([right, fault, silence, zeros, one_zero, short, doubled, half, not_a_number, hang]), max_size=12
+    ),
+    bad=st.sets(st.integers(0, 79), max_size=6),
+    poison=st.sampled_from([refuse, fault, one_zero, short, zeros, sticky_zeros]),
+    n=st.integers(1, 80),
+    seed=st.integers(0, 99),
+)
+def test_every_key_ends_as_one_thing_and_only_poison_is_rejected(
+    script: list[Answer], bad: set[int], poison: Answer, n: int, seed: int
+) -> None:
+    failing = [i for i, answer in enumerate(script) if answer is not right]
+    allowed = set(failing[:5])  # fewer than max_tries: a text may be unlucky that often and must not be given up
+    answers = [answer if i in allowed else right for i, answer in enumerate(script)]
+    texts = numbered(n, bad)
+    random.Random(seed).shuffle(texts)
+    outcome = embed_all(texts, FakeEmbedder(answers=answers, poison=poison))
+    assert set(outcome.rejects) == {f"k:{text}" for text in texts if "POISON" in text}

@@ -1,0 +1,553 @@
+"""The index on disk: rows in and out, publication, power loss, and writers killed at random moments."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline import errors, ids, lance, lance_disk
+from tests import passages
+from tests.passages import DIMS, MADE_BY, Passage
+
+NAME = "chunks"
+FROM = 50_000  # vector_index_from
+
+
+def opened(folder: Path) -> lance.Table:
+    return lance.Table.open(folder, NAME, DIMS, MADE_BY)
+
+
+def chunk_ids(numbers: range) -> list[str]:
+    return [passage.chunk_id for passage in passages.numbered(numbers)]
+
+
+def add(table: lance.Table, numbers: range) -> None:
+    table.add(passages.rows(passages.numbered(numbers)).to_reader())
+
+
+def published(folder: Path) -> set[str]:
+    """Texts that a reader sees now."""
+    reader = lance.Reader.open(folder, NAME)
+    found = reader.vector(passages.direction(1.0), 10_000)
+    assert len(found) == reader.count()
+    return set(found.column("text").to_pylist())
+
+
+def texts(*numbers: range) -> set[str]:
+    return {passage.text for some in numbers for passage in passages.numbered(some)}
+
+
+def versions(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / f"{NAME}.lance" / "_versions").glob("*.manifest"))
+
+
+def newest_manifest(folder: Path) -> Path:
+    return folder / f"{NAME}.lance" / "_versions" / versions(folder)[0]  # named 2**64 - 1 - version
+
+
+# --- rows and provenance
+
+
+def test_rows_come_back_as_they_were_added(tmp_path: Path) -> None:
+    table = opened(tmp_path)
+    wanted = passages.rows(passages.numbered(range(5)))
+    table.add(wanted.to_reader())
+    by_id = table.rows().sort_by("chunk_id")
+    assert by_id.equals(wanted.select(["chunk_id", "row_hash"]).sort_by("chunk_id"))
+    assert table.count() == 5
+
+
+def test_row_hash_covers_every_column_but_the_vector() -> None:
+    base = Passage(text="one", uri="a.md")
+    others = [
+        Passage(text="two", uri="a.md"),
+        Passage(text="one", uri="b.md"),
+        Passage(text="one", title="T"),
+        Passage(text="one", page=1),
+        Passage(text="one", heading="H"),
+        Passage(text="one", start=1),
+        Passage(text="one", context="C"),
+        Passage(text="one", vector=(0.0, 1.0)),
+    ]
+    hashes = passages.rows([base, *others]).column("row_hash").to_pylist()
+    assert hashes[-1] == hashes[0]
+    assert len(set(hashes)) == len(others)
+    first = passages.rows([base]).select(lance.HASHED).to_pylist()[0]
+    assert hashes[0] == ids.row_hash(first.values())
+
+
+def test_delete_takes_more_ids_than_one_predicate_holds(tmp_path: Path) -> None:
+    table = opened(tmp_path)
+    add(table, range(2_300))
+    table.delete([*chunk_ids(range(2_250)), "absent", "quote'd"])
+    assert set(table.rows().column("chunk_id").to_pylist()) == set(chunk_ids(range(2_250, 2_300)))
+
+
+def test_nothing_to_do_makes_no_version(tmp_path: Path) -> None:
+    table = opened(tmp_path)
+    before = versions(tmp_path)
+    table.delete([])
+    table.add(passages.rows([]).to_reader())
+    assert versions(tmp_path) == before
+
+
+def test_provenance_is_kept_and_compared(tmp_path: Path) -> None:
+    reader = passages.publish(tmp_path, passages.numbered(range(3)))
+    assert reader.provenance == MADE_BY
+    assert reader.dims == DIMS
+    opened(tmp_path)
+    with pytest.raises(errors.IndexMismatch, match="digest '0', not '1'"):
+        lance.Table.open(tmp_path, NAME, DIMS, {**MADE_BY, "digest": "1"})
+    with pytest.raises(errors.IndexMismatch, match="template"):
+        lance.Table.open(tmp_path, NAME, DIMS, {**MADE_BY, "template": "{text}"})
+    with pytest.raises(errors.IndexMismatch, match="16 dimensions"):
+        lance.Table.open(tmp_path, NAME, 16, MADE_BY)
+
+
+def with_vector(value: float | None) -> pa.Table:
+    table = passages.rows(passages.numbered(range(3)))
+    numbers = table.column("vector").combine_chunks().flatten().to_pylist()
+    numbers[DIMS + 2] = value
+    kind = pa.list_(pa.float32(), DIMS)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(numbers, pa.float32()), type=kind)
+    return table.set_column(table.column_names.index("vector"), pa.field("vector", kind), vectors)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), None])
+def test_a_bad_number_in_a_vector_is_refused(tmp_path: Path, value: float | None) -> None:
+    table = opened(tmp_path)
+    with pytest.raises(errors.CorruptStore, match=passages.numbered([1])[0].chunk_id):
+        table.add(with_vector(value).to_reader())
+    assert table.count() == 0
+
+
+def test_a_zero_vector_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(errors.CorruptStore, match="zero"):
+        opened(tmp_path).add(passages.rows([Passage(text="x", vector=(0.0,))]).to_reader())
+
+
+def test_other_columns_and_nulls_are_refused(tmp_path: Path) -> None:
+    table = opened(tmp_path)
+    rows = passages.rows(passages.numbered(range(3)))
+    with pytest.raises(errors.CorruptStore, match="columns"):
+        table.add(rows.drop_columns(["title"]).to_reader())
+    with pytest.raises(errors.CorruptStore, match="columns"):
+        table.add(passages.rows([Passage(text="x")], dims=16).to_reader())
+    nameless = rows.set_column(0, pa.field("chunk_id", pa.string()), pa.array(["a", None, "c"]))
+    with pytest.raises(errors.CorruptStore, match="no chunk_id"):
+        table.add(nameless.to_reader())
+    assert table.count() == 0
+
+
+def test_a_failing_source_adds_nothing_and_keeps_its_own_error(tmp_path: Path) -> None:
+    def source() -> Iterator[pa.RecordBatch]:
+        yield from passages.rows(passages.numbered(range(100))).to_batches()
+        raise errors.Interrupted("stopped")
+
+    table = opened(tmp_path)
+    reader = pa.RecordBatchReader.from_batches(lance.index_schema(DIMS), source())
+    with pytest.raises(errors.Interrupted, match="stopped"):
+        table.add(reader)
+    assert table.count() == 0
+
+
+# --- publication
+
+
+def test_readers_see_only_what_was_published(tmp_path: Path) -> None:
+    table = opened(tmp_path)
+    with pytest.raises(errors.NoIndex):
+        lance.Reader.open(tmp_path, NAME)
+    add(table, range(10))
+    with pytest.raises(errors.NoIndex):
+        lance.Reader.open(tmp_path, NAME)
+    table.finish(vector_index_from=FROM)
+    before = lance.Reader.open(tmp_path, NAME)
+    table.delete(chunk_ids(range(4)))
+    add(table, range(10, 13))
+    assert published(tmp_path) == texts(range(10))
+    table.finish(vector_index_from=FROM)
+    assert published(tmp_path) == texts(range(4, 13))
+    assert before.count() == 10  # a reader that was open keeps its state
+
+
+def test_a_missing_index_is_named_and_nothing_is_created(tmp_path: Path) -> None:
+    with pytest.raises(errors.NoIndex) as caught:
+        lance.Reader.open(tmp_path / "index", NAME)
+    assert "pipeline run" in caught.value.remedy
+    assert not (tmp_path / "index").exists()
+
+
+def test_finish_does_nothing_the_second_time(tmp_path: Path) -> None:
+    table = opened(tmp_path)
+    add(table, range(10))
+    first = table.finish(vector_index_from=FROM)
+    before = versions(tmp_path)
+    again = opened(tmp_path).finish(vector_index_from=FROM)
+    assert first.changed
+    assert not again.changed
+    assert (again.version, again.rows) == (first.version, 10)
+    assert versions(tmp_path) == before
+
+
+def test_the_tag_is_on_the_newest_version_after_every_night(tmp_path: Path) -> None:
+    table = opened(tmp_path)
+    for night in range(5):
+        add(table, range(night * 10, night * 10 + 10))
+        table.delete(chunk_ids(range(night * 10, night * 10 + 2)))
+        assert table.finish(vector_index_from=FROM).changed
+        assert not table.finish(vector_index_from=FROM).changed
+
+
+def test_an_empty_index_can_be_published_and_searched(tmp_path: Path) -> None:
+    assert opened(tmp_path).finish(vector_index_from=FROM).rows == 0
+    reader = lance.Reader.open(tmp_path, NAME)
+    assert len(reader.vector(passages.direction(1.0), 5)) == 0
+    assert len(reader.text("anything", 5, near=passages.direction(1.0))) == 0
+
+
+def test_old_versions_are_freed_only_after_their_time(tmp_path: Path) -> None:
+    table = opened(tmp_path)
+    for night in range(4):
+        add(table, range(night * 10, night * 10 + 10))
+        table.finish(vector_index_from=FROM)
+    kept = len(versions(tmp_path))
+    add(table, range(40, 50))
+    table.finish(vector_index_from=FROM, keep=timedelta(milliseconds=1))
+    assert kept > 4
+    assert len(versions(tmp_path)) == 1
+    assert published(tmp_path) == texts(range(50))
+
+
+def test_two_tables_share_a_folder(tmp_path: Path) -> None:
+    passages.publish(tmp_path, passages.numbered(range(3)), name="one")
+    passages.publish(tmp_path, passages.numbered(range(5)), name="two")
+    assert lance.Reader.open(tmp_path, "one").count() == 3
+    assert lance.Reader.open(tmp_path, "two").count() == 5
+
+
+def test_odd_folder_names_work(tmp_path: Path) -> None:
+    folder = tmp_path / "a b#c%20d?e ü 索引"
+    passages.publish(folder, passages.numbered(range(3)))
+    assert published(folder) == texts(range(3))
+
+
+# --- vector search
+
+
+def test_nearest_rows_with_their_cosine(tmp_path: Path) -> None:
+    some = [
+        Passage(text="along", uri="1", vector=(3.0, 0.0)),
+        Passage(text="across", uri="2", vector=(0.0, 2.0)),
+        Passage(text="between", uri="3", vector=(1.0, 1.0)),
+        Passage(text="against", uri="4", vector=(-1.0,)),
+    ]
+    found = passages.publish(tmp_path, some).vector(passages.direction(5.0), 4)
+    assert found.column("text").to_pylist() == ["along", "between", "across", "against"]
+    assert found.column("similarity").to_pylist() == pytest.approx([1.0, 0.5**0.5, 0.0, -1.0], abs=1e-6)
+    assert found.column_names == [*lance.FOUND, "similarity"]
+
+
+def test_a_vector_of_another_length_is_refused(tmp_path: Path) -> None:
+    reader = passages.publish(tmp_path, passages.numbered(range(3)))
+    with pytest.raises(errors.IndexMismatch, match="8 dimensions"):
+        reader.vector(np.ones(16, np.float32), 3)
+    with pytest.raises(errors.IndexMismatch):
+        reader.text("ledger", 3, near=np.ones(16, np.float32))
+
+
+def test_where_filters_before_the_search(tmp_path: Path) -> None:
+    reader = passages.publish(tmp_path, passages.numbered(range(50)))
+    where = f"uri = {lance.quote('7.md')}"
+    assert reader.vector(passages.direction(1.0), 5, where).column("uri").to_pylist() == ["7.md"]
+    assert reader.text("ledger", 5, where).column("uri").to_pylist() == ["7.md"]
+
+
+def test_get_returns_what_is_there(tmp_path: Path) -> None:
+    reader = passages.publish(tmp_path, passages.numbered(range(5)))
+    assert set(reader.get([*chunk_ids(range(2)), "it's absent"]).column("text").to_pylist()) == texts(range(2))
+    assert len(reader.get([])) == 0
+
+
+def clustered(rows: int, dims: int) -> list[Passage]:
+    """Passages around 40 centres: on uniform noise no index of this kind finds anything."""
+    generator = np.random.default_rng(7)
+    centres = generator.normal(size=(40, dims))
+    noise = generator.normal(scale=0.3, size=(rows, dims))
+    return [Passage(text=f"row {n}", uri=f"{n}", vector=tuple(centres[n % 40] + noise[n])) for n in range(rows)]
+
+
+@pytest.mark.parametrize("dims", [32, 36])  # 36: not whole bytes of sign bits
+def test_the_vector_index_finds_what_the_exact_search_finds(tmp_path: Path, dims: int) -> None:
+    some = clustered(2_000, dims)
+    table = lance.Table.open(tmp_path, NAME, dims, MADE_BY)
+    table.add(passages.rows(some, dims).to_reader())
+    assert not table.finish(vector_index_from=FROM).vector_index
+    query = passages.direction(*some[3].vector, dims=dims)
+    exact = lance.Reader.open(tmp_path, NAME).vector(query, 10)
+    assert table.finish(vector_index_from=1_000).vector_index
+    assert not table.finish(vector_index_from=1_000).changed
+    close = lance.Reader.open(tmp_path, NAME).vector(query, 10)
+    assert len(set(close.column("uri").to_pylist()) & set(exact.column("uri").to_pylist())) >= 9
+    assert close.column("similarity")[0].as_py() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_rows_added_after_the_vector_index_are_found(tmp_path: Path) -> None:
+    some = clustered(1_500, 32)
+    table = lance.Table.open(tmp_path, NAME, 32, MADE_BY)
+    for part in (some[:1_000], some[1_000:1_050], some[1_050:]):  # the third is more than a fifth: trained again
+        table.add(passages.rows(part, 32).to_reader())
+        table.finish(vector_index_from=1_000)
+        found = lance.Reader.open(tmp_path, NAME).vector(passages.direction(*part[-1].vector, dims=32), 1)
+        assert found.column("uri").to_pylist() == [part[-1].uri]
+    table.delete([passage.chunk_id for passage in some[:700]])
+    assert table.finish(vector_index_from=1_000).rows == 800
+    found = lance.Reader.open(tmp_path, NAME).vector(passages.direction(*some[0].vector, dims=32), 800)
+    assert len(found) == 800
+
+
+# --- full text
+
+LIBRARY = [
+    Passage(text="The lending library opens at nine.", uri="en", heading="Opening hours"),
+    Passage(text="北京大学图书馆每天八点开放,周末休息。", uri="zh"),
+    Passage(text="東京都立図書館は月曜日が休館日です。", uri="ja"),
+    Passage(text="Das Verfassungsgericht liegt an der Straße, naïve Besucher überrascht das.", uri="de"),
+    Passage(text="Error E-1042 in foo_bar.baz(): see RFC 9110.", uri="code"),
+    Passage(text="Returns are accepted within thirty days.", uri="heading", heading="Warranty > Refunds"),
+]
+
+
+@pytest.mark.parametrize(
+    ("question", "uri"),
+    [
+        ("图书馆 几点 开放", "zh"),
+        ("图书馆周末开放吗?", "zh"),
+        ("図書館の休館日はいつですか", "ja"),
+        ("Verfassungsgericht", "de"),
+        ("strasse", "de"),
+        ("NAIVE", "de"),
+        ("E-1042", "code"),
+        ("foo_bar", "code"),
+        ("rfc 9110", "code"),
+        ("warranty", "heading"),
+        ("opening hours", "en"),
+    ],
+)
+def test_words_of_many_languages_are_found(tmp_path_factory: pytest.TempPathFactory, question: str, uri: str) -> None:
+    folder = tmp_path_factory.getbasetemp() / "library"
+    reader = lance.Reader.open(folder, NAME) if folder.exists() else passages.publish(folder, LIBRARY)
+    assert reader.text(question, 3).column("uri").to_pylist()[0] == uri
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        '"lending library"',
+        "lending AND +library",
+        "text:library^2",
+        "(library OR",
+        "library* ~ \\ [a TO b] {x} && ||",
+        "library NOT nine -lending",
+        "' OR 1=1 --library",
+    ],
+)
+def test_a_question_is_plain_words(tmp_path: Path, question: str) -> None:
+    reader = passages.publish(tmp_path, LIBRARY)
+    assert reader.text(question, 1).column("uri").to_pylist() == ["en"]
+
+
+@pytest.mark.parametrize("question", ["?!", '"', "*", "()", "-", "zebra"])
+def test_a_question_without_known_words_finds_nothing(tmp_path: Path, question: str) -> None:
+    reader = passages.publish(tmp_path, LIBRARY)
+    assert len(reader.text(question, 5)) == 0
+
+
+def test_a_very_long_question_is_answered(tmp_path: Path) -> None:
+    reader = passages.publish(tmp_path, LIBRARY)
+    assert reader.text("library " * 20_000, 1).column("uri").to_pylist() == ["en"]
+
+
+def test_text_hits_have_the_cosine_too(tmp_path: Path) -> None:
+    some = [Passage(text="apple", uri="1", vector=(1.0, 1.0)), Passage(text="apple pie", uri="2", vector=(0.0, 1.0))]
+    found = passages.publish(tmp_path, some).text("apple", 5, near=passages.direction(1.0))
+    by_uri = dict(zip(found.column("uri").to_pylist(), found.column("similarity").to_pylist(), strict=True))
+    assert by_uri == pytest.approx({"1": 0.5**0.5, "2": 0.0}, abs=1e-6)
+    scores = found.column("score").to_pylist()
+    assert scores == sorted(scores, reverse=True)
+    assert min(scores) > 0
+
+
+def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reader = passages.publish(tmp_path, LIBRARY)
+        reader.vector(passages.direction(1.0), 3)
+        reader.text("library", 3, near=passages.direction(1.0))
+    assert capfd.readouterr() == ("", "")
+
+
+# --- a folder that was damaged
+
+
+def test_a_torn_head_is_undone_by_the_writer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    passages.publish(tmp_path, passages.numbered(range(10)))
+    add(opened(tmp_path), range(10, 12))
+    newest_manifest(tmp_path).write_bytes(b"")
+    with pytest.raises(errors.StoreError):
+        lance.Reader.open(tmp_path, NAME)
+    table = opened(tmp_path)
+    assert "torn" in caplog.text
+    assert table.count() == 10
+    assert published(tmp_path) == texts(range(10))
+    add(table, range(10, 12))
+    table.finish(vector_index_from=FROM)
+    assert published(tmp_path) == texts(range(12))
+
+
+def test_a_torn_data_file_after_the_tag_goes_back_to_the_tag(tmp_path: Path) -> None:
+    passages.publish(tmp_path, passages.numbered(range(10)))
+    data = tmp_path / f"{NAME}.lance" / "data"
+    before = set(data.iterdir())
+    add(opened(tmp_path), range(10, 12))
+    (new,) = set(data.iterdir()) - before
+    new.write_bytes(b"\0" * new.stat().st_size)
+    table = opened(tmp_path)
+    assert table.count() == 10
+    assert len(table.rows()) == 10
+
+
+def test_a_torn_first_build_starts_over(tmp_path: Path) -> None:
+    add(opened(tmp_path), range(10))
+    newest_manifest(tmp_path).write_bytes(b"")
+    assert opened(tmp_path).count() == 0
+
+
+def test_a_torn_tag_is_published_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    passages.publish(tmp_path, passages.numbered(range(10)))
+    lance_disk.tag_file(tmp_path / f"{NAME}.lance", lance.LIVE).write_bytes(b"")
+    assert opened(tmp_path).finish(vector_index_from=FROM).changed
+    assert "published again" in caplog.text
+    assert published(tmp_path) == texts(range(10))
+
+
+def test_what_killed_writers_leave_is_swept(tmp_path: Path) -> None:
+    passages.publish(tmp_path, passages.numbered(range(10)))
+    left = [tmp_path / f"{NAME}.lance" / "data" / ".tmpA1b2", tmp_path / "tmp" / "shuffle" / "part"]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"left")
+    opened(tmp_path)
+    assert not any(path.exists() for path in left)
+    assert not (tmp_path / "tmp").exists()
+    assert published(tmp_path) == texts(range(10))
+
+
+def test_lost_data_files_are_an_error_of_ours(tmp_path: Path) -> None:
+    reader = passages.publish(tmp_path, passages.numbered(range(10)))
+    shutil.rmtree(tmp_path / f"{NAME}.lance" / "data")
+    with pytest.raises(errors.StoreError) as caught:
+        lance.Reader.open(tmp_path, NAME).vector(passages.direction(1.0), 3)
+    assert "made anew" in caught.value.remedy
+    assert ".rs:" not in caught.value.message
+    assert reader.count() == 10  # from the manifest
+
+
+def test_tmpdir_is_put_back(tmp_path: Path) -> None:
+    before = os.environ.get("TMPDIR")
+    passages.publish(tmp_path, passages.numbered(range(3)))
+    assert os.environ.get("TMPDIR") == before
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "index").write_text("not a folder")
+    with pytest.raises(errors.StoreError):
+        opened(tmp_path / "index")
+
+
+# --- killed at random moments
+
+KILLS = 10
+OLD, GONE, NEW = range(400), range(150), range(400, 700)
+
+
+def night(folder: Path) -> None:
+    """What the index stage does: the difference between desired and actual rows, then publish."""
+    table = opened(folder)
+    desired = passages.rows(passages.numbered(range(GONE.stop, NEW.stop)))
+    wanted = dict(zip(desired.column("chunk_id").to_pylist(), desired.column("row_hash").to_pylist(), strict=True))
+    actual = table.rows()
+    have = dict(zip(actual.column("chunk_id").to_pylist(), actual.column("row_hash").to_pylist(), strict=True))
+    table.delete([key for key, value in have.items() if wanted.get(key) != value])
+    missing = [wanted[key] != have.get(key) for key in desired.column("chunk_id").to_pylist()]
+    table.add(desired.filter(pa.array(missing)).to_reader(max_chunksize=20))
+    table.finish(vector_index_from=300)
+
+
+def wait_then_night(folder: str) -> None:
+    """Entry of the process that is killed: everything loaded first, so that the kill falls into the work."""
+    lance.preload()
+    opened(Path(folder))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    night(Path(folder))
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    code = f"from tests import test_lance; test_lance.wait_then_night({str(folder)!r})"
+    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def let_go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def kill_during_the_night(process: subprocess.Popen[str], folder: Path, after_s: float) -> None:
+    """Let it work, read what is published all the while, and kill it."""
+    let_go(process)
+    until = time.monotonic() + after_s
+    while time.monotonic() < until:
+        assert published(folder) in (texts(OLD), texts(range(GONE.stop, NEW.stop)))
+    process.kill()
+    process.communicate()
+
+
+def test_killed_writers_never_show_half_a_night(tmp_path: Path) -> None:
+    table = opened(tmp_path / "0")
+    add(table, OLD)
+    table.finish(vector_index_from=300)
+    for n in range(1, KILLS + 1):
+        shutil.copytree(tmp_path / "0", tmp_path / str(n))
+    processes = [start(tmp_path / str(n)) for n in range(KILLS + 1)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    began = time.monotonic()
+    let_go(processes[0])
+    processes[0].communicate()
+    took_s = time.monotonic() - began
+    moments = random.Random(1)
+    for n in range(1, KILLS + 1):
+        folder = tmp_path / str(n)
+        kill_during_the_night(processes[n], folder, moments.uniform(0, took_s))
+        assert published(folder) in (texts(OLD), texts(range(GONE.stop, NEW.stop)))
+        night(folder)
+        assert published(folder) == texts(range(GONE.stop, NEW.stop))
+        assert sorted(opened(folder).rows().column("chunk_id").to_pylist()) == sorted(
+            chunk_ids(range(GONE.stop, NEW.stop))
+        )
+        assert not list(folder.rglob(".tmp*"))
