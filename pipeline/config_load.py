@@ -216,10 +216,13 @@ def nearest(name: str, valid: list[str]) -> str:
     """The valid name most like `name`, "" if none is: by all of it, else by its last part."""
     import difflib
 
+    last = {candidate.rpartition(".")[2]: candidate for candidate in reversed(valid)}
+    own = name.rpartition(".")[2]
+    if own in last:  # the right key in the wrong section
+        return last[own]
     if close := difflib.get_close_matches(name, valid, n=1, cutoff=0.6):
         return close[0]
-    last = {candidate.rpartition(".")[2]: candidate for candidate in reversed(valid)}
-    close = difflib.get_close_matches(name.rpartition(".")[2], list(last), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(own, list(last), n=1, cutoff=0.6)
     return last[close[0]] if close else ""
 
 

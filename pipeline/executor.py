@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
@@ -72,6 +73,11 @@ async def ordered(
     finally:
         for _, future in waiting:
             future.cancel()
+
+
+def worker_count(settings: config.Settings) -> int:
+    """Worker processes: as set, else one per core."""
+    return settings.readers.workers or os.cpu_count() or 1
 
 
 def read_timeout_s(settings: config.Settings, size: int) -> float:
@@ -195,7 +201,7 @@ async def chunk_shards(context: Context, params: ChunkParams, tokenizer: Path | 
 
     context.progress.start("chunks", None, "chunk")
     async with asyncio.TaskGroup() as group:
-        for _ in range(max(1, context.pool.workers)):
+        for _ in range(worker_count(context.settings)):
             group.create_task(consume())
     context.progress.finish("chunks")
     out.put_nowait(None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -67,7 +66,7 @@ def scan_rules(settings: config.Settings) -> scan.Rules:
 
 
 def worker_pool(settings: config.Settings) -> WorkerPool:
-    return WorkerPool(settings.readers.workers or os.cpu_count() or 1, memory_mb=settings.readers.memory_mb)
+    return WorkerPool(executor.worker_count(settings), memory_mb=settings.readers.memory_mb)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -215,7 +214,7 @@ class _Run:
         self.collection.set_embedder(spec)
         return _Model(spec=spec, embedder=choice.embedder)
 
-    def _pulled(self, model: str, step: resolve.Step) -> None:
+    def _pulled(self, step: resolve.PullStep) -> None:
         """Show how far a pull is."""
         self.progress.start("pull", None, "B")
         self.progress.grow("pull", step.total - self.pull_total)
@@ -223,7 +222,7 @@ class _Run:
         self.pull_total, self.pull_done = step.total, step.completed
         if step.status == "success":
             self.progress.finish("pull")
-            self.progress.message(f"Pulled {model}.")
+            self.progress.message(f"Pulled {step.model}.")
 
     # -- the stages
 

@@ -556,3 +556,181 @@ def test_every_key_ends_as_one_thing_and_only_poison_is_rejected(
     random.Random(seed).shuffle(texts)
     outcome = embed_all(texts, FakeEmbedder(answers=answers, poison=poison))
     assert set(outcome.rejects) == {f"k:{text}" for text in texts if "POISON" in text}
+
+
+# The parts
+
+
+def gate(found: models.Vectors, texts: Sequence[str] = ("one", "two")) -> str | None:
+    return embed_gate.violation(found, texts, DIMS)
+
+
+def test_the_gate_passes_right_vectors() -> None:
+    assert gate(np.stack([vector("one"), vector("two")])) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (np.ones((2, DIMS), np.float64), "not float32"),
+        ([[1.0] * DIMS] * 2, "not float32"),
+        (np.ones((1, DIMS), np.float32), "shape"),
+        (np.ones((2, DIMS + 1), np.float32), "shape"),
+        (np.full((2, DIMS), np.nan, np.float32), "NaN or infinity (2 of 2)"),
+        (np.full((2, DIMS), np.inf, np.float32), "NaN or infinity"),
+        (np.stack([vector("one"), np.zeros(DIMS, np.float32)]), "zeros (1 of 2)"),
+        (np.stack([vector("one"), vector("two") * np.float32(1.0021)]), "length 1.0021"),
+        (np.stack([vector("one"), vector("one")]), "the same vector for different texts"),
+    ],
+)
+def test_the_gate_names_what_is_wrong(found: models.Vectors, reason: str) -> None:
+    assert reason in (gate(found) or "")
+
+
+@pytest.mark.parametrize(("one", "other"), [("Résumé", "resume"), ("a  b", "a b\n"), ("ÅNGSTRÖM", "angstrom")])
+def test_texts_that_an_uncased_model_reads_alike_may_share_a_vector(one: str, other: str) -> None:
+    assert gate(np.stack([vector("x"), vector("x")]), (one, other)) is None
+
+
+def test_vectors_that_differ_late_are_not_the_same() -> None:
+    one, other = vector("one"), vector("one").copy()
+    other[-1] = -other[-1]
+    assert gate(np.stack([one, other])) is None
+
+
+def climb(rate: Callable[[int], float], requests: int, *, start: int = 2) -> list[int]:
+    """Levels after each of `requests` of 100 tokens, on a server that does `rate(level)` tokens per second."""
+    climber = embed_control.Climber(start=start, most=8)
+    now_s, levels = 0.0, []
+    for _ in range(requests):
+        now_s += 100 / rate(climber.level)
+        climber.finished(100, now_s)
+        levels.append(climber.level)
+    return levels
+
+
+def test_concurrency_grows_while_throughput_grows() -> None:
+    assert climb(lambda level: 100.0 * min(level, 5), 400)[-1] in (5, 6)
+    assert max(climb(lambda level: 100.0 * level, 400)) == 8
+
+
+def test_concurrency_returns_when_one_more_brings_nothing_and_tries_ever_more_rarely() -> None:
+    levels = climb(lambda level: 100.0, 4000)
+    assert set(levels) == {2, 3}
+    tries = [i for i in range(1, len(levels)) if (levels[i - 1], levels[i]) == (2, 3)]
+    assert tries[1] - tries[0] < tries[2] - tries[1]
+    assert levels.count(3) < 0.1 * len(levels)
+
+
+def test_concurrency_halves_once_per_burst_of_failures_and_recovers_without_proof() -> None:
+    climber = embed_control.Climber(start=4, most=8)
+    for now_s in (0.0, 0.1, 0.2):
+        climber.failed(now_s)
+    assert climber.level == 2
+    climber.failed(6.0)
+    climber.failed(12.0)
+    assert climber.level == 1
+    for i in range(200):
+        climber.finished(100, 13.0 + i)
+    assert climber.level >= 4
+
+
+def test_a_slow_source_is_no_reason_to_grow() -> None:
+    climber = embed_control.Climber(start=2, most=8)
+    for i in range(500):
+        climber.disturbed()
+        climber.finished(100, float(i))
+    assert climber.level == 2
+
+
+def test_deadlines_are_generous_until_something_was_measured_and_follow_the_measure() -> None:
+    deadlines = embed_control.Deadlines(30.0)
+    assert deadlines.limit(1000, 0) > 300
+    for _ in range(50):
+        deadlines.finished(1000, 10.0)
+    assert deadlines.limit(2000, 0) == pytest.approx(30 + 4 * 20, rel=0.01)
+    assert deadlines.limit(2000, 2) == pytest.approx(4 * deadlines.limit(2000, 0))
+    assert deadlines.limit(2000, 50) == 3600
+
+
+def test_a_request_gets_a_deadline_from_what_is_in_flight() -> None:
+    fake = FakeEmbedder(s_per_token=0.01)
+    embed_all(numbered(400), fake, tokens=100)
+    limits_s = [limit for limit in fake.timeouts_s if limit is not None]
+    assert len(limits_s) == len(fake.batches)
+    assert limits_s[0] > 300
+    assert 30 < limits_s[-1] < 30 + 4 * 2 * 50 * 100 * 0.01
+
+
+def test_one_who_wants_to_be_alone_is_let_in_first_and_alone() -> None:
+    order: list[str] = []
+
+    async def hold(permits: embed_control.Permits, name: str, *, alone: bool = False) -> None:
+        async with permits.hold(1, alone=alone):
+            order.append(f"+{name}")
+            await asyncio.sleep(1)
+            order.append(f"-{name}")
+
+    async def main() -> None:
+        permits = embed_control.Permits(level=lambda: 2, texts=100)
+        async with asyncio.TaskGroup() as group:
+            for name in ("a", "b", "c"):
+                group.create_task(hold(permits, name))
+            await asyncio.sleep(0.5)
+            group.create_task(hold(permits, "alone", alone=True))
+
+    run(main())
+    assert order == ["+a", "+b", "-a", "-b", "+alone", "-alone", "+c", "-c"]
+
+
+def test_stats_count_what_the_events_say() -> None:
+    stats = embed.Stats()
+    for second in range(20):
+        stats.add(embed.Event(kind="started", texts=10, tokens=100, seconds=0, at_s=float(second)))
+        stats.add(embed.Event(kind="finished", texts=10, tokens=100, seconds=1, at_s=second + 1.0))
+    stats.add(embed.Event(kind="started", texts=10, tokens=100, seconds=0, at_s=20.0))
+    stats.add(embed.Event(kind="retry", texts=10, tokens=100, seconds=1, at_s=20.0, reason="EOF"))
+    stats.add(embed.Event(kind="rejected", texts=1, tokens=10, seconds=0, at_s=20.0, reason="EOF"))
+    stats.add(embed.Event(kind="reset", texts=0, tokens=0, seconds=0, at_s=20.0))
+    assert (stats.requests, stats.in_flight, stats.texts, stats.tokens) == (21, 0, 200, 2000)
+    assert (stats.retries, stats.rejected, stats.resets) == (1, 1, 1)
+    assert stats.tokens_per_s(20.0) == pytest.approx(100)
+    assert stats.tokens_per_s(25.0) == pytest.approx(50)
+    assert stats.average(40.0) == pytest.approx(50)
+
+
+def test_the_totals_of_a_run_with_faults_are_those_of_its_texts() -> None:
+    fake = FakeEmbedder(poison=sticky_zeros, answers=[fault, right, zeros])
+    engine = embed.Engine(fake, WHOLE, canaries=CANARIES, dice=random.Random(1))
+
+    async def main() -> None:
+        async with contextlib.aclosing(engine.run(stream(items(numbered(200, bad=[60]))))) as results:
+            async for _ in results:
+                pass
+
+    run(main())
+    assert (engine.stats.texts, engine.stats.tokens, engine.stats.rejected) == (199, 1990, 1)
+    assert engine.stats.in_flight == 0
+    assert engine.stats.resets == fake.resets >= 2
+
+
+def test_a_batcher_gives_nothing_away_and_loses_nothing() -> None:
+    async def main() -> list[list[str]]:
+        batcher = embed_batches.Batcher(texts=4, tokens=100, linger_s=0.02, room=2)
+        taken: list[list[str]] = []
+
+        async def fill() -> None:
+            for item in items(numbered(30), tokens=30):
+                await batcher.put(item)
+            batcher.close()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fill())
+            while batch := await batcher.take(texts=4, share=1):
+                taken.append([item.text for item in batch])
+                await asyncio.sleep(1)
+        return taken
+
+    taken = run(main())
+    assert [text for batch in taken for text in batch] == numbered(30)
+    assert {len(batch) for batch in taken} == {3}

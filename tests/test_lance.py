@@ -327,6 +327,8 @@ LIBRARY = [
     Passage(text="Das Verfassungsgericht liegt an der Straße, naïve Besucher überrascht das.", uri="de"),
     Passage(text="Error E-1042 in foo_bar.baz(): see RFC 9110.", uri="code"),
     Passage(text="Returns are accepted within thirty days.", uri="heading", heading="Warranty > Refunds"),
+    Passage(text="Ｍｏｄｅｌ ＡＢ１２ 対応ケーブル", uri="wide"),
+    Passage(text="Profit rose by a tenth.", uri="notes/q3-report.txt", title="Third Quarter"),
 ]
 
 
@@ -344,6 +346,11 @@ LIBRARY = [
         ("rfc 9110", "code"),
         ("warranty", "heading"),
         ("opening hours", "en"),
+        ("libraries lend", "en"),
+        ("AB12", "wide"),
+        ("ＲＦＣ ９１１０", "code"),
+        ("q3-report", "notes/q3-report.txt"),
+        ("third quarter", "notes/q3-report.txt"),
     ],
 )
 def test_words_of_many_languages_are_found(tmp_path_factory: pytest.TempPathFactory, question: str, uri: str) -> None:

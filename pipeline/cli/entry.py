@@ -55,6 +55,7 @@ class Root(click.Group):
 
 
 @click.command(
+    "pipeline",
     cls=Root,
     epilog=EPILOG,
     params=options.global_options(hidden=False),

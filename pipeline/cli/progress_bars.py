@@ -76,6 +76,7 @@ class Bars:
         import tqdm  # 40 ms that only a terminal needs
 
         if task not in self._bars:
+            self._tokens[task] = Rate(self._clock)
             self._bars[task] = tqdm.tqdm(
                 desc=f"{LABELS.get(task, task):9}",
                 total=total,
@@ -90,7 +91,7 @@ class Bars:
     def advance(self, task: str, n: int = 1, **counts: int) -> None:
         bar = self._bars[task]
         if "tokens" in counts:
-            rate = self._tokens.setdefault(task, Rate(self._clock))
+            rate = self._tokens[task]
             rate.add(counts["tokens"])
             bar.set_postfix_str(f"{rate.per_second():,.0f} tokens/s", refresh=False)
         bar.update(n)

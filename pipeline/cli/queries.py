@@ -32,10 +32,29 @@ def search(state: State, question: tuple[str, ...], top_k: str | None, mode: str
 
     hits = query.find(settings, " ".join(question))
     if state.json:
-        put_json({"hits": [hit.to_json() for hit in hits]})
+        put_json({"question": " ".join(question), "hits": [hit.to_json() for hit in hits]})
         return 0
     for line in render.hits(hits, shutil.get_terminal_size((100, 24)).columns):
         click.echo(line, color=color())
     if not hits:
         state.say("No passage matches.")
     return 0
+
+
+@options.command("ask")
+@_question
+@_top_k
+@options.json_output
+@click.pass_obj
+def ask(state: State, question: tuple[str, ...], top_k: str | None) -> int:
+    """Answer a question from the documents, with citations.
+
+    Exit code 4: the documents do not answer it.
+    """
+    settings = state.load(ask__passages=top_k).settings
+    import asyncio
+
+    final = asyncio.run(_stream(settings, " ".join(question), show=not state.json))
+    if state.json:
+        put_json(final.to_json())
+    return NO_ANSWER if final.abstained else 0

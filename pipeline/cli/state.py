@@ -117,7 +117,6 @@ def set_up_logging(*, quiet: bool, verbose: bool) -> None:
     own = logging.getLogger("pipeline")
     own.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING)
     own.handlers[:] = [log_handler.StderrHandler(verbose=verbose)]
-    own.propagate = False
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = [
         log_handler.StderrHandler(verbose=True) if verbose else logging.NullHandler()

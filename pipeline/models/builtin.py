@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ class BuiltinEmbedder:
         self._spec = spec
         self._folder = folder
         self._threads = threads or _cores()
+        self._loading = threading.Lock()
+        self._loaded_tokenizer: Any = None
+        self._loaded_session: Any = None
+        self._threads_pool: ThreadPoolExecutor | None = None
 
     @property
     def spec(self) -> EmbedderSpec:
@@ -70,16 +75,9 @@ class BuiltinEmbedder:
         return Limits(batch_texts=32, batch_tokens=8_000, concurrency=2)
 
     async def embed(self, texts: Sequence[str], *, tokens: int, timeout_s: float | None = None) -> EmbedReply:
-        """As `Embedder.embed`, on threads. There is no queue and no server to be stuck in, so `timeout_s` is not needed here."""
-        ids = await asyncio.to_thread(self._encode, texts)
-        counted = sum(len(row) - 2 for row in ids)
-        if tokens and counted != tokens:
-            raise errors.ModelMismatch(
-                f"The embedded model reads {counted} tokens where {tokens} were counted: chunks were counted by another tokenizer.",
-                "Chunk again: `pipeline chunk`, then `pipeline embed`.",
-            )
-        rows = await asyncio.to_thread(self._run_all, ids)
-        return EmbedReply(vectors=rows, prompt_tokens=counted, server="builtin")
+        """As `Embedder.embed`, on threads. There is no server to cut a text or to be stuck in: what is too long is refused
+        by its own count, and neither `tokens` nor `timeout_s` is needed."""
+        return await asyncio.to_thread(self._reply, texts)
 
     def embed_sync(self, texts: Sequence[str]) -> Vectors:
         """Vectors of shape (len(texts), 384), without an event loop: the cold-start path of `search`.
@@ -92,7 +90,7 @@ class BuiltinEmbedder:
 
     async def aclose(self) -> None:
         """Stop the threads; texts that wait are dropped."""
-        pool = self.__dict__.pop("_pool", None)
+        pool, self._threads_pool = self._threads_pool, None
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -107,51 +105,69 @@ class BuiltinEmbedder:
             raise errors.TextRejected("too_long", f"A text of {longest} tokens; {MODEL} takes {LIMIT}.")
         return ids
 
+    def _reply(self, texts: Sequence[str]) -> EmbedReply:
+        ids = self._encode(texts)
+        return EmbedReply(vectors=self._run_all(ids), prompt_tokens=sum(len(row) - 2 for row in ids), server="builtin")
+
     def _run_all(self, ids: list[list[int]]) -> Vectors:
         found = np.empty((len(ids), self._spec.dims), dtype=np.float32)
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))  # longest first: no core waits for a straggler
-        run = (
-            map(self._run, (ids[i] for i in order))
-            if len(ids) == 1
-            else self._pool.map(self._run, (ids[i] for i in order))
-        )
-        for i, row in zip(order, run, strict=True):
+        session = self._session
+        apply = self._pool.map if len(ids) > 1 else map
+        for i, row in zip(order, apply(partial(_run, session), (ids[i] for i in order)), strict=True):
             found[i] = row
         vectors.verify(found, "The embedded model")
         return found
 
-    def _run(self, ids: list[int]) -> Vectors:
-        row = np.array([ids], dtype=np.int64)
-        (out,) = self._session.run(None, {"input_ids": row, "attention_mask": np.ones_like(row)})
-        return np.asarray(out[0], dtype=np.float32)
-
-    @cached_property
+    @property
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._threads, thread_name_prefix="builtin-embed")
+        with self._loading:
+            if self._threads_pool is None:
+                self._threads_pool = ThreadPoolExecutor(self._threads, thread_name_prefix="builtin-embed")
+            return self._threads_pool
 
-    @cached_property
+    @property
     def _tokenizer(self) -> Any:
-        import tokenizers
+        with self._loading:
+            if self._loaded_tokenizer is None:
+                self._loaded_tokenizer = _load_tokenizer(self._folder / "tokenizer.json")
+            return self._loaded_tokenizer
 
-        verified(self._folder / "tokenizer.json", TOKENIZER_SHA256)
-        return tokenizers.Tokenizer.from_file(str(self._folder / "tokenizer.json"))
-
-    @cached_property
+    @property
     def _session(self) -> Any:
-        import onnxruntime
+        with self._loading:
+            if self._loaded_session is None:
+                self._loaded_session = _load_session(self._folder / "model.onnx")
+            return self._loaded_session
 
-        path = verified(self._folder / "model.onnx", MODEL_SHA256)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = (
-            1  # parallel over texts instead: no spinning threads, and the same bits on any number of cores
-        )
-        options.inter_op_num_threads = 1
-        options.enable_mem_pattern = False  # every length is another shape: patterns would pile up
-        options.log_severity_level = 3
-        try:
-            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own classes have no public base but Exception
-            raise errors.ModelError(f"onnxruntime cannot load {path}: {error}", _REINSTALL) from error
+
+def _run(session: Any, ids: list[int]) -> Vectors:
+    row = np.array([ids], dtype=np.int64)
+    (out,) = session.run(None, {"input_ids": row, "attention_mask": np.ones_like(row)})
+    return np.asarray(out[0], dtype=np.float32)
+
+
+def _load_tokenizer(path: Path) -> Any:
+    import tokenizers
+
+    verified(path, TOKENIZER_SHA256)
+    return tokenizers.Tokenizer.from_file(str(path))
+
+
+def _load_session(path: Path) -> Any:
+    import onnxruntime
+
+    verified(path, MODEL_SHA256)
+    options = onnxruntime.SessionOptions()
+    # Parallel over texts, not inside one: no spinning threads, and the same bits on any number of cores.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # every length is another shape: patterns would pile up
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes have no public base but Exception
+        raise errors.ModelError(f"onnxruntime cannot load {path}: {error}", _REINSTALL) from error
 
 
 _REINSTALL = "Install embed-pipeline again; the file in the package is damaged."

@@ -6,8 +6,8 @@ Every request has one deadline, every answer is decoded into a Struct that names
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx
@@ -35,7 +35,7 @@ class Tag(Answer, frozen=True, kw_only=True):
 class Show(Answer, frozen=True, kw_only=True):
     """What a model is made of. `model_info` is the model file's own table: keys such as `bert.context_length`."""
 
-    model_info: dict[str, Any] = {}
+    model_info: dict[str, Any] = msgspec.field(default_factory=dict)
     capabilities: tuple[str, ...] | None = None
     remote_host: str = ""
 
@@ -149,12 +149,16 @@ class Server:
         body = {"model": model, "input": texts, "encoding_format": "base64"}
         return await self._ask("POST", "/v1/embeddings", EmbeddingList, body, model=model, timeout_s=timeout_s)
 
+    async def load(self, model: str, *, keep_alive: str) -> None:
+        """Have the model in memory, without embedding anything."""
+        await self.embed(model, (), keep_alive=keep_alive)
+
     async def unload(self, model: str) -> None:
         """Drop the model from memory (a fresh runner forgets what poisoned it). Returns before it is gone: see `ps`."""
         body = {"model": model, "keep_alive": 0}
         await self._ask("POST", "/api/generate", Answer, body, model=model, timeout_s=QUICK_S)
 
-    async def pull(self, model: str, *, stall_s: float = 120.0) -> AsyncIterator[Progress]:
+    async def pull(self, model: str, *, stall_s: float = 120.0) -> AsyncGenerator[Progress]:
         """Fetch a model. The last item has status "success"; without it the iterator raises.
 
         Raises:
@@ -163,30 +167,33 @@ class Server:
         """
         status = ""
         body = {"model": model, "stream": True}
-        async for step in self._lines("/api/pull", body, Progress, model=model, stall_s=stall_s):
-            if step.error:
-                raise errors.ModelError(
-                    f"{self.name} cannot pull {model}: {step.error}", "Check the name and the network, and pull again."
-                )
-            status = step.status
-            yield step
+        async with aclosing(self._lines("/api/pull", body, Progress, model=model, stall_s=stall_s)) as steps:
+            async for step in steps:
+                if step.error:
+                    raise errors.ModelError(
+                        f"{self.name} cannot pull {model}: {step.error}",
+                        "Check the name and the network, and try again.",
+                    )
+                status = step.status
+                yield step
         if status != "success":
             raise errors.TransientFault(
                 f"{self.name}: the pull of {model} ended at {status!r}.", "Pull again: it resumes where it stopped."
             )
 
-    async def chat(self, body: Mapping[str, Any], *, model: str, stall_s: float) -> AsyncIterator[ChatLine]:
+    async def chat(self, body: Mapping[str, Any], *, model: str, stall_s: float) -> AsyncGenerator[ChatLine]:
         """/api/chat, streamed. The last line has `done`.
 
         Raises:
             TransientFault: the stream ended before that, or was silent for `stall_s` seconds.
         """
         done = False
-        async for line in self._lines("/api/chat", body, ChatLine, model=model, stall_s=stall_s):
-            if line.error:
-                raise ollama_errors.in_stream(line.error, version=self._version, model=model, server=self.name)
-            done = line.done
-            yield line
+        async with aclosing(self._lines("/api/chat", body, ChatLine, model=model, stall_s=stall_s)) as lines:
+            async for line in lines:
+                if line.error:
+                    raise ollama_errors.in_stream(line.error, version=self._version, model=model, server=self.name)
+                done = line.done
+                yield line
         if not done:
             raise errors.TransientFault(f"{self.name} ended its answer in the middle.", "Ask again.")
 
@@ -210,13 +217,14 @@ class Server:
 
     async def _lines(
         self, path: str, body: Mapping[str, Any], kind: type[T], *, model: str, stall_s: float
-    ) -> AsyncIterator[T]:
+    ) -> AsyncGenerator[T]:
         """NDJSON, line by line as it comes; the deadline starts anew with each line."""
         async with self._stream(path, body, stall_s) as reply:
             if reply.status_code != httpx.codes.OK:
                 raise self._failure(reply.status_code, await reply.aread(), model)
-            async for line in transport.lines(reply, self.name, stall_s):
-                yield transport.decode(line.encode(), kind, self.name)
+            async with aclosing(transport.lines(reply, self.name, stall_s)) as lines:
+                async for line in lines:
+                    yield transport.decode(line.encode(), kind, self.name)
 
     @asynccontextmanager
     async def _stream(self, path: str, body: Mapping[str, Any], stall_s: float) -> AsyncIterator[httpx.Response]:

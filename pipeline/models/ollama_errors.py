@@ -143,7 +143,7 @@ _DIED = r"\bEOF\b|connection refused|connection reset|broken pipe|terminated|for
 _STALLED = r"timed out waiting|server (is )?not responding|unexpected server status|health resp"
 _TOO_LONG = (
     r"input (length )?exceeds (the |maximum )?context (length|size)|exceeds (the )?(available|maximum|max) context"
-    r"|input after truncation exceeds|cannot be truncated further|(is|input) too large to process|larger than the (max )?context"
+    r"|input after truncation exceeds|cannot be truncated further|(is|input) too large to process|(larger|longer) than the (max )?context"
 )
 
 # First match wins. A new message goes above the rule that would take it wrongly, with a line in tests/test_ollama_errors.py.
@@ -152,7 +152,7 @@ RULES = (
     Rule(pattern=_TOO_LONG, make=_too_long),
     Rule(pattern=r"does not support (embed|generat|chat|completion)", make=errors.ServerRefused,
          remedy="{model} is another kind of model: choose one with --model."),
-    Rule(pattern=r"invalid (input type|model name|options)|cannot unmarshal|missing request body", statuses=(400,),
+    Rule(pattern=r"invalid (input type|model name|options|duration)|cannot unmarshal|missing request body", statuses=(400,),
          make=errors.ServerRefused),
     Rule(pattern=r"remote inference|cloud", statuses=(400, 401, 402, 403), make=errors.ServerRefused,
          remedy="Choose a model that runs on your own machine."),

@@ -8,7 +8,7 @@ server's build, its device or its batch size. A model that is replaced under the
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ class ModelEntry(Answer, frozen=True, kw_only=True):
 
 
 class _Models(Answer, frozen=True, kw_only=True):
-    data: list[ModelEntry] = []
+    data: tuple[ModelEntry, ...] = ()
 
 
 class _Delta(Answer, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class _ChatUsage(Usage, frozen=True, kw_only=True):
 
 
 class _ChatChunk(Answer, frozen=True, kw_only=True):
-    choices: list[_Choice] = []
+    choices: tuple[_Choice, ...] = ()
     usage: _ChatUsage | None = None
     error: Any = None
 
@@ -85,20 +85,20 @@ class Server:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def models(self) -> list[ModelEntry]:
+    async def models(self) -> tuple[ModelEntry, ...]:
         """What the server lists; empty where it has no such list (TEI)."""
         try:
             return (await self._ask("GET", "models", _Models, timeout_s=QUICK_S)).data
         except errors.ServerRefused as error:
             if openai_errors.NO_SUCH_PATH in error.message:
-                return []
+                return ()
             raise
 
     async def embed(self, model: str, texts: Sequence[str], *, timeout_s: float | None = None) -> EmbeddingList:
         body = {"model": model, "input": texts, "encoding_format": "base64"}
         return await self._ask("POST", "embeddings", EmbeddingList, body, model=model, timeout_s=timeout_s)
 
-    async def chat(self, body: Mapping[str, object], *, model: str, stall_s: float) -> AsyncIterator[_ChatChunk]:
+    async def chat(self, body: Mapping[str, object], *, model: str, stall_s: float) -> AsyncGenerator[_ChatChunk]:
         """The chunks of a streamed completion, up to `[DONE]` or the end of the stream."""
         request = self._http.build_request("POST", "chat/completions", content=transport.encode(body), headers=_JSON)
         with transport.translated(self.name, _REMEDY):
@@ -107,11 +107,12 @@ class Server:
             try:
                 if reply.status_code != httpx.codes.OK:
                     raise self._failure(reply.status_code, await reply.aread(), model)
-                async for line in transport.lines(reply, self.name, stall_s):
-                    if line == "data: [DONE]":
-                        return
-                    if line.startswith("data:"):
-                        yield transport.decode(line[5:].encode(), _ChatChunk, self.name)
+                async with aclosing(transport.lines(reply, self.name, stall_s)) as lines:
+                    async for line in lines:
+                        if line == "data: [DONE]":
+                            return
+                        if line.startswith("data:"):
+                            yield transport.decode(line[5:].encode(), _ChatChunk, self.name)
             finally:
                 await reply.aclose()
 
@@ -175,7 +176,7 @@ class OpenAIEmbedder:
         vectors.verify(rows, self._server.name)
         for a, b in vectors.twins(rows, texts):
             if vectors.fold(texts[a]) != vectors.fold(texts[b]):
-                raise errors.TransientFault(
+                raise errors.BadVectors(
                     f"{self._server.name} sent the same vector for texts {a} and {b}, which differ."
                 )
         cut = vectors.cut(rows, self._spec.dims)

@@ -9,7 +9,17 @@ from dataclasses import replace
 from typing import TypeVar
 
 from pipeline import config, errors
-from pipeline.models import EmbedderSpec, Limits, Tokenizer, identity, ollama_errors, ollama_host, profiles, tokens
+from pipeline.models import (
+    EmbedderSpec,
+    Limits,
+    Tokenizer,
+    builtin,
+    identity,
+    ollama_errors,
+    ollama_host,
+    profiles,
+    tokens,
+)
 from pipeline.models.ollama import Counting, OllamaEmbedder, OllamaGenerator
 from pipeline.models.ollama_client import Server, Show, Tag
 from pipeline.models.resolve import DEFAULT_MODEL, Choice, OnPull, PullStep
@@ -71,7 +81,7 @@ async def generator(settings: config.Settings, environment: Mapping[str, str]) -
         raise next((error for error in failures if isinstance(error, errors.ModelMissing)), failures[0])
 
     found = await _closing_on_error(servers, build)
-    await _close(server for server in servers if server is not found.server)
+    await _close([server for server in servers if server is not found.server])
     return found
 
 
@@ -87,10 +97,7 @@ def counting(tokenizer: str) -> Counting:
 
 def _reads_alike(a: str, b: str) -> bool:
     """Whether two texts are the same tokens to the packaged vocabulary (then one vector for both is right)."""
-    from pipeline.models import builtin
-
-    embedder = builtin.BuiltinEmbedder(builtin.spec(""))
-    first, second = embedder.token_ids([a, b])
+    first, second = builtin.BuiltinEmbedder(builtin.spec("")).token_ids([a, b])
     return first == second
 
 

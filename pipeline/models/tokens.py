@@ -56,13 +56,17 @@ def from_json(text: str) -> Tokenizer:
     Raises:
         ConfigError: it is not a tokenizer.json.
     """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the workers are the parallelism; also silences its warning after a fork
+    os.environ.setdefault(
+        "TOKENIZERS_PARALLELISM", "false"
+    )  # the workers are the parallelism; also silences its warning after a fork
     import tokenizers
 
     try:
         inner = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the package raises bare Exception for every fault of the file
-        raise errors.ConfigError(f"not a tokenizer.json: {error}", "Download the model's tokenizer.json again.") from error
+        raise errors.ConfigError(
+            f"not a tokenizer.json: {error}", "Download the model's tokenizer.json again."
+        ) from error
     inner.no_truncation()
     inner.no_padding()
     identity = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
@@ -92,7 +92,7 @@ async def deadline(server: str, timeout_s: float | None) -> AsyncIterator[None]:
         raise errors.TransientFault(f"{server} gave no answer within {limit:.3g} s.") from error
 
 
-async def lines(reply: httpx.Response, server: str, stall_s: float) -> AsyncIterator[str]:
+async def lines(reply: httpx.Response, server: str, stall_s: float) -> AsyncGenerator[str]:
     """The lines of a streamed answer, empty ones left out; the deadline starts anew with each.
 
     Raises:

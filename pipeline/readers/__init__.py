@@ -1,7 +1,7 @@
 """Reading: from a file to a `document.Document`. The one door to every parser; imports none of them itself.
 
-Parsers may hang, die or eat memory on hostile input: call `read_file` in a worker (see pipeline.workers), never in the main process.
-Nothing here opens a socket, follows an external entity or runs a macro.
+Parsers may hang, die or eat memory on hostile input: call `read_file` in a worker (see pipeline.workers), never in the
+main process. Nothing here opens a socket, follows an external entity or runs a macro.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import stat
 from dataclasses import dataclass
 
 from pipeline import document, errors, ids
-from pipeline.readers import detect, formats
+from pipeline.readers import formats
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,8 @@ def reader_of(name: str, options: ReaderOptions) -> str:
 def is_current(reader: str, name: str, options: ReaderOptions) -> bool:
     """Whether a file that `reader` ("name/version") has read needs no other reading now.
 
-    The content may have chosen another format than the name: then that format's reader must still be the chosen one, in this version.
+    The content may have chosen another format than the name: then that format's reader must still be the chosen one, in
+    this version.
     """
     if reader == reader_of(name, options):
         return True
@@ -110,11 +111,12 @@ def read_file(path: bytes, name: str, options: ReaderOptions) -> ReadResult:
 
 
 def _attempt(path: bytes, name: str, options: ReaderOptions) -> ReadResult:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # before open: opening a FIFO or a tape has effects of its own
+    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  (bytes)
+        # before open: opening a FIFO or a tape has effects of its own
         raise OSError(errno.EINVAL, "not a regular file")
     # O_NONBLOCK: should a FIFO have taken its place by now, open returns at once.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    with os.fdopen(descriptor, "rb", buffering=0):
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
@@ -171,14 +173,19 @@ def _read(data: bytes, name: str, format_: formats.Format, options: ReaderOption
 
 
 def _format(data: bytes, name: str) -> formats.Format:
+    from pipeline.readers import detect  # not above: see formats, whose import has to stay light
+
     with _one_error("type detection"):
         return detect.format_of(data, name)
 
 
 class _one_error:  # noqa: N801  a context manager, used as a statement
-    """The one seam where parsers' exceptions end: on bytes from anywhere they raise anything, so that all of it means "damaged".
+    """The one seam where parsers' exceptions end.
+
+    On bytes from anywhere they raise anything, so that all of it means "damaged".
 
     MemoryError passes: it is the worker's matter. So does what is not an Exception.
+
     """
 
     def __init__(self, who: str) -> None:

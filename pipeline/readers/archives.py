@@ -1,6 +1,9 @@
-"""Zip-based formats: told apart by their members, refused before any parser sees a bomb. Unpacks nothing but small members.
+"""Zip-based formats: told apart by their members, refused before any parser sees a bomb.
 
-Limits from 480 real files, none of which comes near them: more than 300 MB unpacked, or more than 30 MB at a ratio above 150.
+Unpacks nothing but small members.
+
+Limits from 480 real files, none of which comes near them: more than 300 MB unpacked, or more than 30 MB at a ratio
+above 150.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """From pieces to a document: block offsets, heading paths, clean text. Knows no format.
 
-Readers of text formats keep the text as it is and describe it by Spans (`outline`); all others put their text together piece by
-piece (`Builder`). Either way blocks are trimmed, in order, not overlapping, and only white space lies between them.
+Readers of text formats keep the text as it is and describe it by Spans (`outline`); all others put their text together
+piece by piece (`Builder`). Either way blocks are trimmed, in order, not overlapping, and only white space lies between
+them.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Span:
 
 def one_line(text: str, limit: int = HEADING_CHARS) -> str:
     """`text` on one line, white space as single spaces, at most `limit` characters."""
-    # Twice the limit is enough to fill it unless the text is nearly all white space; bounds the work on a 20 MB heading.
+    # Twice the limit is enough to fill it unless the text is nearly all white space; bounds the work on a 20 MB
+    # heading.
     return _SPACES.sub(" ", text[: 4 * limit]).strip()[:limit].rstrip()
 
 
@@ -68,7 +70,10 @@ class _Path:
 
 
 def outline(text: str, spans: Iterable[Span]) -> tuple[document.Block, ...]:
-    """Blocks of `text` from its spans (in order, not overlapping): trimmed, empty ones dropped, under their heading paths."""
+    """Blocks of `text` from its spans (in order, not overlapping).
+
+    Trimmed, empty ones dropped, under their heading paths.
+    """
     path = _Path()
     blocks = []
     for span in spans:
@@ -91,7 +96,10 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 class Builder:
-    """Puts a document together from pieces of text. Pieces are cleaned (see decode.clean), stripped and set apart by a blank line."""
+    """Puts a document together from pieces of text.
+
+    Pieces are cleaned (see decode.clean), stripped and set apart by a blank line.
+    """
 
     def __init__(self) -> None:
         self._parts: list[str] = []

@@ -1,7 +1,7 @@
 """From bytes to clean text: encodings, NFC, characters that are no text. Knows nothing of markup.
 
-Order measured on 115 files in eight encodings: byte order mark, the escapes of ISO-2022 (valid UTF-8, so looked for first), strict
-UTF-8, what the file declares, chardet.
+Order measured on 115 files in eight encodings: byte order mark, the escapes of ISO-2022 (valid UTF-8, so looked for
+first), strict UTF-8, what the file declares, chardet.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _codec(name: str) -> str | None:
 
 
 def _damaged_utf8(data: bytes) -> str | None:
-    """UTF-8 in which one character in a hundred at most is broken: a cut file or one stray byte, not another encoding."""
+    """UTF-8 in which at most one character in a hundred is broken: a cut file, a stray byte, not another encoding."""
     text = data.decode("utf-8", "replace")
     broken = text.count("\ufffd")
     beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))

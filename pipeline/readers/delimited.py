@@ -39,7 +39,10 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _delimiter(text: str) -> str:
-    """The one that cuts the first lines most evenly: csv.Sniffer guesses letters and takes quadratic time on long lines."""
+    """The one that cuts the first lines most evenly.
+
+    Csv.Sniffer guesses letters and takes quadratic time on long lines.
+    """
     sample = [line[:10_000] for line in itertools.islice(_lines(text), _SNIFFED_LINES)]
     best, best_score = ",", 0.0
     for delimiter in _DELIMITERS:

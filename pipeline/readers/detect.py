@@ -63,7 +63,7 @@ def format_of(data: bytes, name: str) -> formats.Format:
 
 
 def looks_binary(data: bytes) -> bool:
-    """Whether `data` is not text in any encoding: one control byte in a hundred or more, UTF-16 and UTF-32 set aside."""
+    """Whether `data` is text in no encoding: over one control byte in a hundred, UTF-16 and UTF-32 set aside."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)) or _is_utf16(data[:_SAMPLE]):
         return False
     sample = data[:_SAMPLE]
@@ -71,7 +71,10 @@ def looks_binary(data: bytes) -> bool:
 
 
 def _is_utf16(sample: bytes) -> bool:
-    """UTF-16 of mostly Western text without a mark: NUL in nearly every even or nearly every odd byte, in none of the others."""
+    """UTF-16 of mostly Western text without a mark.
+
+    NUL in nearly every even or nearly every odd byte, in none of the others.
+    """
     if len(sample) < 8:
         return False
     even, odd = sample[0::2], sample[1::2]
@@ -81,7 +84,7 @@ def _is_utf16(sample: bytes) -> bool:
 
 def _by_signature(data: bytes, promised: formats.Format | None) -> str | None:
     head = data[:_HEAD]
-    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return archives.format_name(data, promised)
     if head.startswith(_OLE):
         return _in_ole(data)

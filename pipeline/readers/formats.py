@@ -1,7 +1,7 @@
 """The table of formats: which extensions, which readers, which media type. Imports no parser and opens no file.
 
-A new format is one entry here and one module with `read(data, name) -> Draft`. A reader whose output changes gets the next
-version: documents that an older version read are then read again.
+A new format is one entry here and one module with `read(data, name) -> Draft`. A reader whose output changes gets the
+next version: documents that an older version read are then read again.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pipeline.readers import build
+if TYPE_CHECKING:  # the scanner asks for names only: it must not wait for what reading needs
+    from pipeline.readers import build
 
-ReadFunction = Callable[[bytes, str], build.Draft]
+ReadFunction = Callable[[bytes, str], "build.Draft"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +36,12 @@ class Reader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """One kind of file. `readers`: by the value of the setting `readers.<format>`; one entry "" where there is no choice.
+    """One kind of file. `readers`: by the value of the setting `readers.<format>`.
+
+    One entry "" where there is no choice.
 
     `binary`: its bytes are not text, so that text under such a name is of another format.
+
     """
 
     name: str
@@ -53,9 +58,9 @@ def _one(name: str, media_type: str, extensions: str, reader: Reader, *, binary:
 
 
 _CODE = (
-    "py pyi pyx js mjs cjs jsx ts tsx java kt kts scala groovy c h cc cpp cxx hpp hh cs go rs rb php swift m mm lua pl pm r jl "
-    "sh bash zsh fish ps1 bat sql hs elm ml mli clj cljs ex exs erl fs fsx dart vue svelte css scss less proto graphql tf cmake "
-    "gradle zig nim v vhd vhdl sv asm s f f90 pas ada lisp el scm rkt vb tcl awk sol"
+    "py pyi pyx js mjs cjs jsx ts tsx java kt kts scala groovy c h cc cpp cxx hpp hh cs go rs rb php swift m mm lua pl "
+    "pm r jl sh bash zsh fish ps1 bat sql hs elm ml mli clj cljs ex exs erl fs fsx dart vue svelte css scss less proto "
+    "graphql tf cmake gradle zig nim v vhd vhdl sv asm s f f90 pas ada lisp el scm rkt vb tcl awk sol"
 )
 _OOXML = "application/vnd.openxmlformats-officedocument."
 
@@ -158,9 +163,11 @@ BY_EXTENSION = {extension: entry for entry in _ALL for extension in entry.extens
 BY_READER = {reader.name: (entry, reader) for entry in _ALL for reader in entry.readers.values()}
 
 # Documents that customarily have no extension. Lower case.
-_BARE_NAMES = frozenset(
-    ["readme", "license", "licence", "copying", "notice", "authors", "contributors", "contributing", "changelog", "changes", "history", "news", "todo", "install", "makefile", "dockerfile", "rakefile", "gemfile", "vagrantfile"]
+_BARE_WORDS = (
+    "readme license licence copying notice authors contributors contributing changelog changes history news todo "
+    "install makefile dockerfile rakefile gemfile vagrantfile"
 )
+_BARE_NAMES = frozenset(_BARE_WORDS.split())
 
 
 def extension(name: str) -> str:

@@ -1,7 +1,7 @@
 """HTML and XHTML by lxml: one iterative walk that collects headings, paragraphs, lists, quotes, code and tables.
 
-No addresses of links and images get into the text (they would be 60 % of what is embedded). Navigation, scripts, forms and page
-footers are left out, unless that leaves nothing. Knows nothing of where the page came from.
+No addresses of links and images get into the text (they would be 60 % of what is embedded). Navigation, scripts, forms
+and page footers are left out, unless that leaves nothing. Knows nothing of where the page came from.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ _SPACES = re.compile(r"[ \t\n\r\f\u00a0]+")
 _BREAKS = re.compile(r" ?\n[ \n]*")
 
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
-_SKIPPED = frozenset(
-    ["script", "style", "noscript", "template", "svg", "iframe", "object", "embed", "applet", "canvas", "head", "title", "meta", "link", "select", "option", "datalist", "button", "input", "textarea", "audio", "video", "map"]
+_SKIPPED_TAGS = (
+    "script style noscript template svg iframe object embed applet canvas head title meta link select option datalist "
+    "button input textarea audio video map"
 )
+_SKIPPED = frozenset(_SKIPPED_TAGS.split())
 _BOILERPLATE = frozenset(("nav", "footer", "dialog", "menu"))
 _BOILERPLATE_ROLES = frozenset(("navigation", "search", "contentinfo", "menu", "menubar", "toolbar", "dialog"))
 _CONTENT = frozenset(("article", "main", "section", "blockquote"))  # a footer in one of these belongs to the text
-_BLOCKS = frozenset(
-    ["address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dir", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "header", "hgroup", "hr", "html", "legend", "li", "main", "nav", "ol", "p", "pre", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul", "h1", "h2", "h3", "h4", "h5", "h6"]
+_BLOCK_TAGS = (
+    "address article aside blockquote body caption center dd details dir div dl dt fieldset figcaption figure footer "
+    "form header hgroup hr html legend li main nav ol p pre section summary table tbody td tfoot th thead tr ul "
+    "h1 h2 h3 h4 h5 h6"
 )
+_BLOCKS = frozenset(_BLOCK_TAGS.split())
 _KINDS = {
     "blockquote": "quote",
     "pre": "code",
@@ -60,7 +65,7 @@ def add_page(data: bytes, builder: build.Builder, *, page: int | None = None) ->
         if builder.length > before:
             break
     title = root.find(".//title")
-    return "" if title is None else build.one_line("".join(title.itertext()))
+    return "" if title is None else build.one_line("".join(map(str, title.itertext())))
 
 
 def declared(data: bytes) -> str:
@@ -80,7 +85,7 @@ def _root(text: str) -> etree._Element:
 
 
 class _Walk:
-    """One pass over a tree. Inline text gathers in `inline` until a block begins or ends, then goes where `kinds` says."""
+    """One pass over a tree. Text gathers in `inline` until a block begins or ends, then goes where `kinds` says."""
 
     def __init__(self, builder: build.Builder, *, everything: bool, page: int | None) -> None:
         self.builder = builder
@@ -192,7 +197,10 @@ def _is_layout(element: etree._Element) -> bool:
 
 
 class _Table:
-    """Rows of cells under construction. Tables inside it are part of the cell (they are only met when `_is_layout` said no)."""
+    """Rows of cells under construction.
+
+    Tables inside it are part of the cell (they are only met when `_is_layout` said no).
+    """
 
     def __init__(self, element: etree._Element) -> None:
         self.rows: list[list[str]] = []

@@ -1,4 +1,7 @@
-"""Line-wise scanning of text formats: a state machine that turns classified lines into Spans. Linear in time, one line in memory."""
+"""Line-wise scanning of text formats: a state machine that turns classified lines into Spans.
+
+Linear in time, one line in memory.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""E-mail by the standard library: subject, people, date, then the plain part, or the HTML part as text. Attachments are only named."""
+"""E-mail by the standard library: subject, people, date, then the plain part, or the HTML part as text.
+
+Attachments are only named.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
-"""Markdown by a scan for headings, fences, lists, quotes and tables. The text stays as it is: offsets are those of the source.
+"""Markdown by a scan for headings, fences, lists, quotes and tables. The text stays as it is.
 
-Not a Markdown parser: those cost 100 to 2,000 times the time and lose the offsets. Block rules after CommonMark 0.31, section 4 and 5.
+Offsets are those of the source.
+
+Not a Markdown parser: those cost 100 to 2,000 times the time and lose the offsets. Block rules after CommonMark 0.31,
+section 4 and 5.
 """
 
 from __future__ import annotations
@@ -121,7 +124,10 @@ def _kind(state: lines.Scan, line: str) -> str:
 
 
 def _may_interrupt(line: str) -> bool:
-    """Whether a list may begin here without a blank line before it: not with a number other than 1 (a year at a line's start)."""
+    """Whether a list may begin here without a blank line before it.
+
+    Not with a number other than 1 (a year at a line's start).
+    """
     first = line.lstrip()
     return not first[0].isdigit() or first.startswith(("1.", "1)"))
 

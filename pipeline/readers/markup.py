@@ -1,4 +1,7 @@
-"""reStructuredText, AsciiDoc, Org and TeX by a scan for headings, literal blocks, lists and tables. Offsets are those of the source."""
+"""reStructuredText, AsciiDoc, Org and TeX by a scan for headings, literal blocks, lists and tables.
+
+Offsets are those of the source.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ def _draft(text: str, spans: list[build.Span], title: str = "") -> build.Draft:
     return build.Draft(title=title, text=text, blocks=build.outline(text, spans))
 
 
-# --- reStructuredText -------------------------------------------------------------------------------------------------------------
+# --- reStructuredText -------------------------------------------------------------------------------------------------
 
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1+$")  # docutils: any one punctuation character, repeated
 _GRID = re.compile(r"\s*(?:\+[-=+]+\+$|={2,}(?: +={2,})+$)")
@@ -25,7 +28,10 @@ _RST_TITLE = re.compile(r":?Title:\s+(\S.*)")
 
 
 def read_rst(data: bytes, name: str) -> build.Draft:
-    """Section titles after docutils: underlined, or between two equal lines; a level is the order in which its style came first."""
+    """Section titles after docutils: underlined, or between two equal lines.
+
+    A level is the order in which its style came first.
+    """
     text = decode.text_of(data)
     scan = _Rst(text)
     for start, end in lines.lines(text):
@@ -97,13 +103,13 @@ class _Rst:
         return "list" if kind == "list" and (indented or not gap) else "paragraph"
 
 
-# --- AsciiDoc, Org, TeX: one line tells ------------------------------------------------------------------------------------------
+# --- AsciiDoc, Org, TeX: one line tells -------------------------------------------------------------------------------
 
 Classify = Callable[[lines.Scan, str], "tuple[str, int, str]"]  # kind, level, heading
 
 
 def _read(text: str, classify: Classify, opens: Callable[[str], str]) -> list[build.Span]:
-    """Spans by a classifier of lines; `opens` tells the line that closes a literal block which this line opens, or ""."""
+    """Spans by a classifier of lines. `opens`: the line that ends the literal block which this line begins, or ""."""
     state = lines.Scan()
     closing = ""
     for start, end in lines.lines(text):

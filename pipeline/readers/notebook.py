@@ -1,4 +1,7 @@
-"""Jupyter notebooks: Markdown cells with their structure, code cells as code. Outputs (pictures, tables, tracebacks) are left out."""
+"""Jupyter notebooks: Markdown cells with their structure, code cells as code.
+
+Outputs (pictures, tables, tracebacks) are left out.
+"""
 
 from __future__ import annotations
 

@@ -109,4 +109,4 @@ class _Walk:
 
 
 def _attribute(element: etree._Element, local: str) -> str:
-    return next((value for key, value in element.attrib.items() if str(key).endswith("}" + local)), "")
+    return next((str(value) for key, value in element.attrib.items() if str(key).endswith("}" + local)), "")

@@ -1,7 +1,9 @@
-"""PDF by pdfium, page by page: hyphens and ligatures mended, lines joined, running heads dropped, headings from the outline.
+"""PDF by pdfium, page by page.
 
-pdfium is neither thread-safe nor fork-safe: one call at a time in a spawned process. Nothing is rendered; pages that are pictures
-have no text here.
+Hyphens and ligatures mended, lines joined, running heads dropped, headings from the outline.
+
+pdfium is neither thread-safe nor fork-safe: one call at a time in a spawned process. Nothing is rendered; pages that
+are pictures have no text here.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ _PASSWORD = 4  # FPDF_ERR_PASSWORD
 _SECURITY = 5  # FPDF_ERR_SECURITY: a handler that is not known
 _MAX_BOOKMARKS = 10_000
 
-# Latin ligatures and the Kangxi radicals that Chinese fonts map common characters to ("⼀" for "一"): only these get NFKC.
+# Latin ligatures and the Kangxi radicals that Chinese fonts map common characters to ("⼀" for "一"): only these get
+# NFKC.
 _COMPATIBLE = re.compile("[\ufb00-\ufb06\u2e80-\u2eff\u2f00-\u2fd5]")
 _SYMBOL_BULLETS = re.compile("[\uf0b7\uf0a7\uf076\uf0d8]")  # bullets of the Symbol and Wingdings fonts
 _HYPHENATED = re.compile(r"([^\W\d_]+)(?:\ufffe\n?|[-\u2010]\n)([^\W\d_]+)")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _DIGITS = re.compile(r"\d+")
 _NUMBERING = re.compile(r"^(?:[\dA-Z]{1,3}(?:\.\d+)*\.?|[IVXLC]+\.)\s+")
+_LONE_MARK = re.compile(r"[•‣▪●○◦]$|\(?\d{1,3}[.)]$")  # a list's mark away from its text: it tells nothing
 _BULLET = re.compile(r"[•‣▪●○◦–*-]\s|\(?\d{1,3}[.)]\s|\(?[a-z][.)]\s")
 _CJK = re.compile("[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\uac00-\ud7af]")
 _SENTENCE_END = re.compile(r"[.!?:。！？：][\"'”’)\]」』]*$")
@@ -39,7 +43,8 @@ _RUNNING_SHARE = 0.4  # of the pages: heads of left and right pages often differ
 _FULL_LINE = 0.6  # of the page's usual line: a shorter one was ended on purpose
 
 _NO_TITLE = re.compile(
-    r"(?i)untitled|microsoft \w+ ?-|.*\.(?:docx?|dvi|indd|tex|qxd|pmd|pdf|xlsx?|pptx?|rtf|txt|ps|fm|html?)$|slide \d+$|document\d*$|title$"
+    r"(?i)untitled|microsoft \w+ ?-|slide \d+$|document\d*$|title$"
+    r"|.*\.(?:docx?|dvi|indd|tex|qxd|pmd|pdf|xlsx?|pptx?|rtf|txt|ps|fm|html?)$"
 )
 
 
@@ -145,7 +150,7 @@ def _bare(heading: str) -> str:
     return "".join(_NUMBERING.sub("", line).lower().split())
 
 
-# --- words and lines --------------------------------------------------------------------------------------------------------------
+# --- words and lines --------------------------------------------------------------------------------------------------
 
 
 def _vocabulary(pages: Iterable[str]) -> set[str]:
@@ -201,6 +206,8 @@ def _add_page(builder: build.Builder, lines: list[str], page: int, headings: dic
         paragraph.clear()
 
     for line in map(str.strip, lines):
+        if _LONE_MARK.match(line):
+            continue
         level = headings.get(_bare(line), 0) if headings and line else 0
         if level:
             end_paragraph()
@@ -224,7 +231,7 @@ def _ends_paragraph(line: str, after: str, usual: int) -> bool:
 
 
 def _glue(line: str, after: str, usual: int) -> str:
-    """What stands between two lines of a paragraph: nothing in Chinese and Japanese; a short line was ended on purpose."""
+    """What stands between two lines of a paragraph: nothing in Chinese; a short line was ended on purpose."""
     if len(line) < _FULL_LINE * usual:
         return "\n"
-    return "" if _CJK.match(line[-1]) and _CJK.match(after[0]) else " "
+    return "" if _CJK.match(line[-1]) or _CJK.match(after[0]) else " "

@@ -1,7 +1,7 @@
 """Plain text and source code: the text as it is, in paragraphs or top-level groups. Offsets are those of the source.
 
-Headings only where the text itself marks them: underlined, or numbered and alone ("2.1 Scope"), as in RFCs and minutes. A short
-line is not a heading. Source code has none.
+Headings only where the text itself marks them: underlined, or numbered and alone ("2.1 Scope"), as in RFCs and minutes.
+A short line is not a heading. Source code has none.
 """
 
 from __future__ import annotations

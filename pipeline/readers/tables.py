@@ -1,6 +1,7 @@
 """Rows of cells to text that embeds well: tab-separated lines in groups, the header repeated at the head of each group.
 
-A chunk holds a few hundred tokens. A group is made to fit into one, so that a row is never far from the names of its columns.
+A chunk holds a few hundred tokens. A group is made to fit into one, so that a row is never far from the names of its
+columns.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ MAX_TABLE_CHARS = 300_000_000
 
 
 def grouped(rows: Iterable[Sequence[str]], *, header: bool) -> Iterator[str]:
-    """The text of each group of rows; empty rows and trailing empty cells are left out. `header`: the first row names the columns.
+    """The text of each group of rows; empty rows and trailing empty cells are left out. `header`.
+
+    The first row names the columns.
 
     Raises:
         DocumentError: too_large (more than MAX_TABLE_CHARS of text).
+
     """
     lines = _lines(rows)
     head = next(lines, "") if header else ""
@@ -48,7 +52,10 @@ def _lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def looks_like_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first of some rows names the columns: nothing in it is a number, its cells differ, and it is nearly full."""
+    """Whether the first of some rows names the columns.
+
+    Nothing in it is a number, its cells differ, and it is nearly full.
+    """
     if not rows:
         return False
     first = [cell.strip() for cell in rows[0]]

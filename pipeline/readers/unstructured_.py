@@ -1,8 +1,8 @@
 """Word, PowerPoint and Outlook files by the unstructured library, kept off the network.
 
-Its tokenizer module fetches a spaCy model at first use. Everything that module is for here is to tell a sentence from a title, so
-another stands in its place before unstructured is imported: no download, 49 MB at import instead of 119, an eighth of the CPU time.
-Tried on 0.16.25 to 0.27.32. Telemetry is switched off by its own variables.
+Its tokenizer module fetches a spaCy model at first use. Everything that module is for here is to tell a sentence from a
+title, so another stands in its place before unstructured is imported: no download, 49 MB at import instead of 119, an
+eighth of the CPU time. Tried on 0.16.25 to 0.27.32. Telemetry is switched off by its own variables.
 """
 
 from __future__ import annotations
@@ -33,9 +33,12 @@ _TOKENIZER = "unstructured.nlp.tokenize"
 _WORDS = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
 _SENTENCE_GAP = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
 _VERB_ENDING = re.compile(r"\w{2,}(?:ed|ing|ize|ify|ise)$")
-_VERBS = frozenset(
-    ["am", "is", "are", "was", "were", "be", "been", "being", "do", "does", "did", "have", "has", "had", "can", "could", "may", "might", "must", "shall", "should", "will", "would", "make", "makes", "made", "use", "uses", "get", "gets", "got", "go", "goes", "went", "say", "says", "said", "see", "sees", "take", "takes", "took", "give", "gives", "gave", "find", "finds", "found", "know", "knows", "show", "shows", "need", "needs", "come", "comes", "came", "think", "want", "keep", "let", "put", "set", "run", "hold"]
+_VERB_LIST = (
+    "am is are was were be been being do does did have has had can could may might must shall should will would make "
+    "makes made use uses get gets got go goes went say says said see sees take takes took give gives gave find finds "
+    "found know knows think show shows need needs come comes came want keep let put set run hold"
 )
+_VERBS = frozenset(_VERB_LIST.split())
 _KINDS = {
     "ListItem": "list",
     "Table": "table",
@@ -44,6 +47,9 @@ _KINDS = {
     "FigureCaption": "caption",
     "CodeSnippet": "code",
 }
+_DEFAULT_TITLES = frozenset(
+    ("powerpoint presentation", "powerpoint-präsentation", "word document", "untitled", "title")
+)
 _OPTIONS: dict[str, Any] = {"strategy": "fast", "languages": [""]}  # "": no language detection
 
 
@@ -122,7 +128,7 @@ def _slide_level(element: Any) -> int:
 
 
 def _notes(data: bytes) -> dict[int, str]:
-    """Speaker's notes by slide number. unstructured gives them before the slide's title and does not tell them apart."""
+    """Speaker's notes by slide number: unstructured gives them before the slide's title, as text like any other."""
     with archives.opened(data) as archive:
         if not any(name.startswith("ppt/notesSlides/") for name in archive.namelist()):
             return {}
@@ -163,7 +169,10 @@ def read_html(data: bytes, name: str) -> build.Draft:
 
 
 def from_pages(pages: list[str], title: str) -> build.Draft:
-    """Texts of pages, each cut into elements by partition_text, whose titles are not believed: any short line is one to it."""
+    """Texts of pages, each cut into elements by partition_text, whose titles are not believed.
+
+    Any short line is one to it.
+    """
     builder = build.Builder()
     for page, text in enumerate(pages, 1):
         if text.strip():
@@ -172,7 +181,10 @@ def from_pages(pages: list[str], title: str) -> build.Draft:
 
 
 def _add(builder: build.Builder, elements: Iterable[Any], *, believed: Any, page: int | None = None) -> None:
-    """Elements to blocks; list items that follow each other become one. `believed`: an element's heading level, 0 for none."""
+    """Elements to blocks; list items that follow each other become one. `believed`.
+
+    An element's heading level, 0 for none.
+    """
     items: list[str] = []
     items_page = page
     for element in elements:
@@ -203,7 +215,7 @@ def _add_table(builder: build.Builder, element: Any, page: int | None) -> None:
 
 def _rows(markup: str) -> list[list[str]]:
     root = etree.fromstring(markup.encode(), etree.HTMLParser(encoding="utf-8", no_network=True))
-    return [["".join(cell.itertext()) for cell in row.iterchildren("td", "th")] for row in root.iter("tr")]
+    return [["".join(map(str, cell.itertext())) for cell in row.iterchildren("td", "th")] for row in root.iter("tr")]
 
 
 def _checked(data: bytes) -> str:
@@ -217,8 +229,3 @@ def _checked(data: bytes) -> str:
             return ""  # only a title is lost
     title = next((element.text or "" for element in root.iter("{http://purl.org/dc/elements/1.1/}title")), "")
     return "" if title.strip().lower() in _DEFAULT_TITLES else title
-
-
-_DEFAULT_TITLES = frozenset(
-    ("powerpoint presentation", "powerpoint-präsentation", "word document", "untitled", "title")
-)

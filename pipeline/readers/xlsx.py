@@ -1,6 +1,9 @@
-"""Workbooks by openpyxl, read-only, values only: each sheet a page under its name as heading, rows in groups (see tables).
+"""Workbooks by openpyxl, read-only, values only.
+
+Each sheet a page under its name as heading, rows in groups (see tables).
 
 calamine would be faster; it aborts the process on one far cell.
+
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ def read(data: bytes, name: str) -> build.Draft:
 
 def _add_sheet(builder: build.Builder, sheet: Any, page: int) -> None:
     sheet.reset_dimensions()  # what the file claims is often A1:A1 or the whole grid
-    rows = (_cells(row) for row in sheet.iter_rows(values_only=True, max_col=_MAX_COLUMNS))
+    rows = (_cells(row) for row in sheet.iter_rows(values_only=True))
     notes, rest = _split(row for row in rows if any(row))
     first = list(itertools.islice(rest, _LOOKED_AT))
     if notes or first:
@@ -65,7 +68,7 @@ def _split(rows: Iterable[list[str]]) -> tuple[list[str], Iterator[list[str]]]:
 
 
 def _cells(row: Iterable[Any]) -> list[str]:
-    return [_cell(value) for value in row]
+    return [_cell(value) for value in itertools.islice(row, _MAX_COLUMNS)]
 
 
 def _cell(value: Any) -> str:

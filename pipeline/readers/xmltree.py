@@ -1,4 +1,7 @@
-"""lxml, set up for files from anywhere: no external entities, no network, no huge trees. Text of a tree without recursion."""
+"""lxml, set up for files from anywhere: no external entities, no network, no huge trees.
+
+Text of a tree without recursion.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,13 @@ from pipeline import errors
 
 
 def parse(data: bytes, what: str) -> etree._Element:
-    """The root of well-formed XML. Depth is bounded by libxml2 itself (256), entity expansion by its amplification check.
+    """The root of well-formed XML.
+
+    Depth is bounded by libxml2 itself (256), entity expansion by its amplification check.
 
     Raises:
         DocumentError: damaged.
+
     """
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True

@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 VERSION = 1
+SPARE = 4  # consumers that may wait before another try while as many requests as allowed are in flight
 log = logging.getLogger(__name__)
 
 
@@ -156,20 +157,18 @@ class Engine:
     async def _work(self, items: AsyncIterator[Item]) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._read(items))
-            for _ in range(
-                self._options.max_concurrency + 4
-            ):  # some wait for another try while as many as may be are in flight
+            for _ in range(self._options.max_concurrency + SPARE):
                 group.create_task(self._consume())
 
     async def _read(self, items: AsyncIterator[Item]) -> None:
-        seen: set[str] = set()
+        seen: set[bytes | str] = set()
         async with contextlib.AsyncExitStack() as stack:
             if isinstance(items, AsyncGenerator):
                 await stack.enter_async_context(contextlib.aclosing(items))
             async for item in items:
-                if item.key in seen:
+                if (packed := _packed(item.key)) in seen:
                     continue
-                seen.add(item.key)
+                seen.add(packed)
                 if (refusal := self._refusal(item)) is not None:
                     await self._reject(item, *refusal)
                 else:
@@ -279,6 +278,14 @@ class Engine:
         )
         self.stats.add(event)
         self._on_event(event)
+
+
+def _packed(key: str) -> bytes | str:
+    """16 bytes where a key is 32 hexadecimal digits, as ours are: all keys of a run are remembered."""
+    try:
+        return bytes.fromhex(key)
+    except ValueError:
+        return key
 
 
 def _raise_first(work: asyncio.Task[None]) -> None:

@@ -29,7 +29,8 @@ class EngineOptions:
         first_texts: most per request until something was measured: a slow machine is known before it gets 16k tokens.
         linger_s: how long a free server waits for a fuller batch.
         max_tries: of one batch, before its culprit is looked for.
-        patience_s: how long a server may give no answer before the run ends.
+        patience_s: how long a server may give no answer, or none that is right, before the run ends.
+        shortest_deadline_s: for a request, however quick the server was before: its model may have to be loaded again.
     """
 
     batch_texts: int = 64
@@ -43,6 +44,7 @@ class EngineOptions:
     backoff_base_s: float = 0.2
     backoff_max_s: float = 20.0
     patience_s: float = 120.0
+    shortest_deadline_s: float = 30.0
 
     def within(self, limits: models.Limits) -> EngineOptions:
         """These options under the limits that an embedder names."""
@@ -179,11 +181,11 @@ class Deadlines:
 
     FIRST_S = 330.0
     SLOWEST_S_PER_TOKEN = 1 / 40  # a laptop's CPU under load, for a first request
-    FLOOR_S = 30.0
     FACTOR = 4.0  # requests that come later are served in between: up to twice what was in flight, and as much again
     LONGEST_S = 3600.0
 
-    def __init__(self) -> None:
+    def __init__(self, floor_s: float) -> None:
+        self._floor_s = floor_s
         self._s_per_token: float | None = None
 
     def finished(self, tokens_in_flight: int, seconds: float) -> None:
@@ -196,5 +198,5 @@ class Deadlines:
         if self._s_per_token is None:
             limit_s = self.FIRST_S + tokens_in_flight * self.SLOWEST_S_PER_TOKEN
         else:
-            limit_s = self.FLOOR_S + self.FACTOR * self._s_per_token * tokens_in_flight
+            limit_s = self._floor_s + self.FACTOR * self._s_per_token * tokens_in_flight
         return min(self.LONGEST_S, limit_s * 2.0 ** min(timeouts, 7))

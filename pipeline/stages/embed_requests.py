@@ -1,7 +1,7 @@
 """Requests of the embed engine: one batch, one answer, and what there is to learn from it.
 
-Knows the embedder, how many requests may be in flight and for how long, and whether the server can be believed. Does not
-know what is done with a batch that fails: that is `Engine`.
+Knows the embedder, how many requests may be in flight and for how long, and whether the server can be believed. Does
+not know what is done with a batch that fails: that is `Engine`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Requests:
         self._starved = starved
         self._climber = embed_control.Climber(start=options.concurrency, most=options.max_concurrency)
         self._permits = embed_control.Permits(level=lambda: self._climber.level, texts=options.in_flight_texts)
-        self._deadlines = embed_control.Deadlines()
+        self._deadlines = embed_control.Deadlines(options.shortest_deadline_s)
         self._health = embed_health.Health(
             embedder,
             canaries,
@@ -168,9 +168,7 @@ class Requests:
         limit_s = self._deadlines.limit(self._tokens_in_flight, self._timeouts)
         began_s = embed_progress.now_s()
         try:
-            async with asyncio.timeout(
-                1.1 * limit_s + 1.0
-            ):  # the embedder's own deadline comes first, where it has one
+            async with asyncio.timeout(1.1 * limit_s + 1.0):  # the embedder's own comes first, where it has one
                 reply = await self._embedder.embed(texts, tokens=tokens, timeout_s=limit_s)
         except (TimeoutError, errors.TransientFault) as error:
             self._timeouts += embed_progress.now_s() - began_s >= limit_s

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline import ids, lance, schema
+from pipeline import ids, lance_rows, schema
 
 VERSION = 1
 
@@ -30,9 +30,10 @@ def pairs(chunk_ids: Sequence[str], row_hashes: Sequence[str]) -> Pairs:
     return np.frombuffer(packed, dtype="S32")
 
 
-def _chunk_ids(values: Pairs) -> list[str]:
-    """The hexadecimal chunk ids of `values`; numpy strips trailing zeros from a bytes item, so they are put back."""
-    return [bytes(value).ljust(32, b"\0")[:16].hex() for value in values]
+def _chunk_ids(values: Pairs) -> NDArray[np.bytes_]:
+    """The packed chunk ids of `values`, dtype S16."""
+    ids_: NDArray[np.bytes_] = np.ascontiguousarray(values).view("S16").reshape(-1, 2)[:, 0]
+    return ids_
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +65,14 @@ class Difference:
 
 
 def difference(wanted: Pairs, actual: Pairs) -> Difference:
-    """Compare rows. A row that is there twice is deleted and added once: two equal rows are the trace of a crash."""
-    there, counts = np.unique(actual, return_counts=True)
-    want = np.unique(wanted)
-    good = there[counts == 1]
-    surplus = there[~np.isin(there, want) | (counts > 1)]
-    missing = want[~np.isin(want, good)]
-    return Difference(delete=_chunk_ids(surplus), add=missing)
+    """Compare rows. A chunk that is there twice is deleted and added once: two rows of it are the trace of a crash."""
+    want, there = np.unique(wanted), _chunk_ids(actual)
+    _, which, counts = np.unique(there, return_inverse=True, return_counts=True)
+    good = np.isin(actual, want) & (counts[which] == 1)
+    surplus = np.unique(there[~good])
+    # A bytes item comes out of numpy without its trailing zeros: they are put back.
+    delete = [bytes(value).ljust(16, b"\0").hex() for value in surplus]
+    return Difference(delete=delete, add=want[~np.isin(want, actual[good])])
 
 
 def wanted(documents: pa.Table, chunks: pa.Table) -> Rows:
@@ -109,5 +111,5 @@ def rows(documents: pa.Table, chunks: pa.Table, chosen: Rows, vectors: NDArray[n
     columns |= {name: [doc[name] for doc in docs] for name in ("uri", "title", "media_type")}
     flat = pa.array(vectors.reshape(-1), type=pa.float32())
     columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    expected = lance.index_schema(vectors.shape[1])
+    expected = lance_rows.index_schema(vectors.shape[1])
     return schema.check(pa.table({name: columns[name] for name in expected.names}), expected, "index rows")

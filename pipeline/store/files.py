@@ -34,10 +34,10 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"Free some space where {path.parent} lies and run the same command again: nothing finished is lost."
             )
             raise errors.DiskFull(f"no space left to write {path}", remedy) from error
-        if error.errno is None:  # Parquet's word for a damaged page
-            raise errors.CorruptStore(f"{path} is damaged: {error}", "Run `pipeline check --fix`.") from error
         if isinstance(error, FileNotFoundError):
             raise errors.CorruptStore(f"{path} is missing", "Run `pipeline check --fix`.") from error
+        if error.errno is None:  # Parquet's word for a damaged page
+            raise errors.CorruptStore(f"{path} is damaged: {error}", "Run `pipeline check --fix`.") from error
         raise errors.StoreError(f"{path}: {error.strerror or error}", "Check its permissions and the disk.") from error
 
 

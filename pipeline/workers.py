@@ -1,0 +1,439 @@
+"""Killable worker processes: each runs one function call at a time, under a time limit and a memory limit.
+
+Knows nothing of documents. A call that hangs, dies or eats memory costs that call and one restart of its process,
+nothing else. Processes are spawned, never forked: threads and pdfium do not survive a fork.
+
+                submit()                  assign             reply
+    caller ───────────────▶ queue ───────────────▶ worker ─────────▶ Future
+                              dispatcher thread: pipes, deadlines, restarts
+
+"""
+
+from __future__ import annotations
+
+import collections
+import importlib
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pipeline import errors
+
+logger = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 60.0  # a cold disk, a busy machine
+MAX_FAILED_STARTS = 3  # in a row: then no worker will ever start
+POLL_S = 0.25  # how often memory is looked at where the system sets no limit
+MEGABYTE = 1 << 20
+
+_LINUX = sys.platform == "linux"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Task:
+    function: str
+    payload: bytes
+    timeout_s: float
+    future: Future[Any]
+    started: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class _Worker:
+    """A process and what it does: starting (no task, not ready), idle (ready) or running (task)."""
+
+    process: multiprocessing.process.BaseProcess
+    pipe: Connection
+    deadline: float
+    task: _Task | None = None
+    ready: bool = False
+    done: int = 0
+
+
+class WorkerPool:
+    """A fixed number of worker processes, started when there is work for them.
+
+    Futures end with the function's result, with what it raised, or with errors.WorkerTimeout, WorkerCrash or
+    WorkerMemory. If the pool is closed first, queued ones are cancelled and running ones end with errors.Interrupted.
+    """
+
+    def __init__(self, workers: int, *, memory_mb: int, recycle_tasks: int = 500, recycle_mb: int = 700) -> None:
+        """`memory_mb`: address space of a worker on Linux, resident memory elsewhere.
+
+        A worker that has done `recycle_tasks` calls or is left with more than `recycle_mb` resident is replaced:
+        parsers leak.
+        """
+        self._size = workers
+        self._memory_mb = memory_mb
+        self._recycle_tasks = recycle_tasks
+        self._recycle_mb = recycle_mb
+        self._context = multiprocessing.get_context("spawn")
+        self._lock = threading.Lock()
+        self._queue: collections.deque[_Task] = collections.deque()
+        self._workers: list[_Worker] = []
+        self._failed_starts = 0
+        self._closed = False
+        self._woken = False
+        self._ended = False
+        self._broken: Exception | None = None
+        self._wake_in, self._wake_out = self._context.Pipe(duplex=False)
+        # The dispatcher also is the thread that starts the workers: Linux ends them with *it* (PR_SET_PDEATHSIG is per
+        # thread).
+        self._thread = threading.Thread(target=self._dispatch, name="worker-pool", daemon=True)
+        self._thread.start()
+
+    def submit(self, function: str, *args: Any, timeout_s: float) -> Future[Any]:
+        """Queue a call of `function` ("package.module:name") in a worker; calls start in the order of submission.
+
+        The time limit counts from the start of the call. Arguments and results must pickle.
+
+        Raises:
+            Interrupted: the pool is closed.
+            PipelineError: no worker process can be started.
+        """
+        task = _Task(function=function, payload=pickle.dumps(args), timeout_s=timeout_s, future=Future())
+        with self._lock:
+            if self._broken is not None:
+                raise self._broken
+            if self._closed:
+                raise errors.Interrupted("the worker pool is closed")
+            self._queue.append(task)
+            self._wake()
+        return task.future
+
+    def close(self) -> None:
+        """Kill what still runs, cancel what is queued. May be called again."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- in the dispatcher thread -------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """With the lock held. At most one message lies in the pipe: a full one would block the caller, lock in hand."""
+        if not self._woken and not self._ended:
+            self._woken = True
+            self._wake_out.send_bytes(b"")
+
+    def _dispatch(self) -> None:
+        try:
+            while not self._closed:
+                self._assign()
+                self._wait()
+        except Exception as error:
+            # Every Future must end, whatever happens here: a caller would wait for ever.
+            logger.exception("the worker pool failed")
+            self._broken = errors.PipelineError(f"the worker pool failed: {error}")
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._closed = True
+            queued = list(self._queue)
+            self._queue.clear()
+        ended = self._broken or errors.Interrupted("the worker pool was closed")
+        for worker in list(self._workers):
+            self._kill(worker)
+            if worker.task is not None:
+                worker.task.future.set_exception(ended)
+        for task in queued:
+            if self._broken is None and not task.started:
+                task.future.cancel()
+            elif task.started or task.future.set_running_or_notify_cancel():
+                task.future.set_exception(ended)
+        with self._lock:
+            self._ended = True
+            self._wake_in.close()
+            self._wake_out.close()
+
+    def _assign(self) -> None:
+        """Give queued calls to idle workers, and start workers while calls are left over."""
+        for worker in [worker for worker in self._workers if worker.ready and worker.task is None]:
+            if (task := self._next()) is None:
+                return
+            self._send(worker, task)
+        starting = sum(1 for worker in self._workers if not worker.ready)
+        with self._lock:
+            wanted = min(len(self._queue) - starting, self._size - len(self._workers))
+        for _ in range(wanted):
+            self._start()
+
+    def _next(self) -> _Task | None:
+        while True:
+            with self._lock:
+                if not self._queue:
+                    return None
+                task = self._queue.popleft()
+            if task.started or task.future.set_running_or_notify_cancel():
+                task.started = True
+                return task
+
+    def _send(self, worker: _Worker, task: _Task) -> None:
+        worker.task = task
+        worker.deadline = time.monotonic() + task.timeout_s
+        try:
+            # The worker is ready and reads, so that this does not block, however large the arguments.
+            worker.pipe.send((task.function, task.payload))
+        except OSError:  # it died idle: no fault of this call
+            self._kill(worker)
+            with self._lock:
+                self._queue.appendleft(task)
+
+    def _start(self) -> None:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs, self._memory_mb), daemon=True)
+        try:
+            process.start()
+        except OSError as error:
+            ours.close()
+            self._start_failed(str(error))
+            return
+        finally:
+            theirs.close()
+        self._workers.append(_Worker(process=process, pipe=ours, deadline=time.monotonic() + START_TIMEOUT_S))
+
+    def _start_failed(self, reason: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts < MAX_FAILED_STARTS:
+            return
+        self._broken = errors.PipelineError(
+            f"worker processes cannot be started: {reason}", "Look at the limits on memory and processes (`ulimit -a`)."
+        )
+        self._closed = True
+
+    def _wait(self) -> None:
+        """Until a worker has something to say, a deadline passes, or a call is submitted or the pool closed."""
+        if self._closed:
+            return
+        timed = [worker.deadline for worker in self._workers if worker.task is not None or not worker.ready]
+        timeout = max(0.0, min(timed) - time.monotonic()) if timed else None
+        if not _LINUX and timed:
+            timeout = min(POLL_S, timeout or 0.0)
+        pipes = {worker.pipe: worker for worker in self._workers}
+        for pipe in multiprocessing.connection.wait([self._wake_in, *pipes], timeout):
+            if pipe is self._wake_in:
+                with self._lock:
+                    self._wake_in.recv_bytes()
+                    self._woken = False
+            else:
+                self._receive(pipes[pipe])  # type: ignore[index]
+        now = time.monotonic()
+        for worker in list(self._workers):
+            if worker.task is not None or not worker.ready:
+                self._check(worker, now)
+
+    def _receive(self, worker: _Worker) -> None:
+        try:
+            message = worker.pipe.recv_bytes()
+        except (EOFError, OSError):
+            self._died(worker)
+            return
+        if not worker.ready:
+            worker.ready = True
+            self._failed_starts = 0
+            return
+        task = worker.task
+        assert task is not None
+        worker.task = None
+        worker.done += 1
+        resident, out_of_memory = _finish(task, message, self._memory_mb)
+        if out_of_memory or worker.done >= self._recycle_tasks or resident > self._recycle_mb * MEGABYTE:
+            self._kill(worker)
+
+    def _check(self, worker: _Worker, now: float) -> None:
+        """Kill a worker past its deadline, or over its memory where the system does not see to that."""
+        if now >= worker.deadline:
+            self._kill(worker)
+            if worker.task is None:
+                self._start_failed(f"no answer within {START_TIMEOUT_S:.0f} s")
+            else:
+                worker.task.future.set_exception(
+                    errors.WorkerTimeout(f"not done within {worker.task.timeout_s:.0f} s", "Raise readers.timeout_s.")
+                )
+        elif not _LINUX and worker.task is not None and _resident(worker.process.pid) > self._memory_mb * MEGABYTE:
+            self._kill(worker)
+            worker.task.future.set_exception(_out_of_memory(self._memory_mb))
+
+    def _died(self, worker: _Worker) -> None:
+        worker.process.join(5.0)
+        how = _exit(worker.process.exitcode)
+        self._kill(worker)
+        if worker.task is not None:
+            worker.task.future.set_exception(errors.WorkerCrash(f"the worker process died: {how}"))
+        elif not worker.ready:
+            self._start_failed(how)
+
+    def _kill(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.process.kill()
+        worker.process.join()
+        worker.process.close()
+        worker.pipe.close()
+
+
+def _finish(task: _Task, message: bytes, memory_mb: int) -> tuple[int, bool]:
+    """Hand a reply to the Future; the worker's resident bytes, and whether it ran out of memory."""
+    try:
+        status, value, resident = pickle.loads(message)  # noqa: S301  from our own worker
+    except Exception as error:
+        task.future.set_exception(errors.WorkerCrash(f"its result cannot be read: {error!r}"))
+        return 0, True
+    if status == "done":
+        task.future.set_result(value)
+    elif status == "memory":
+        task.future.set_exception(_out_of_memory(memory_mb))
+    else:
+        task.future.set_exception(value)
+    return resident, status == "memory"
+
+
+def _out_of_memory(memory_mb: int) -> errors.WorkerMemory:
+    return errors.WorkerMemory(f"needs more than {memory_mb} MB of memory", "Raise readers.memory_mb.")
+
+
+def _exit(code: int | None) -> str:
+    if code is None:
+        return "it closed its pipe"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    # We kill only what we have stopped listening to, so that somebody else did this one.
+    return f"{name}, most likely killed by the system for want of memory" if -code == signal.SIGKILL else name
+
+
+def _resident(pid: int | None) -> int:
+    """Resident bytes of a process, 0 if it is gone."""
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+# --- in the worker ----------------------------------------------------------------------------------------------------
+
+
+def _serve(pipe: Connection, memory_mb: int) -> None:
+    """Answer calls until the pipe ends (the parent closed it or is gone)."""
+    parent = os.getppid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all: the parent decides
+    _silence()
+    if _LINUX:
+        _bind_to_parent(parent)
+        _limit(memory_mb)
+    else:
+        threading.Thread(target=_watch_parent, daemon=True).start()
+    pipe.send_bytes(b"ready")
+    for function, payload in _calls(pipe):
+        pipe.send_bytes(_answer(function, payload))
+
+
+def _calls(pipe: Connection) -> Iterator[tuple[str, bytes]]:
+    while True:
+        try:
+            call = pipe.recv()
+        except (EOFError, OSError):
+            return
+        yield call
+
+
+def _answer(function: str, payload: bytes) -> bytes:
+    """Run one call; the pickled reply: status, value or error, resident bytes."""
+    status: str
+    value: Any
+    try:
+        module, _, name = function.partition(":")
+        status, value = "done", getattr(importlib.import_module(module), name)(*pickle.loads(payload))  # noqa: S301
+        return pickle.dumps((status, value, _own_resident()), pickle.HIGHEST_PROTOCOL)
+    except MemoryError:
+        status, value = "memory", None
+    except BaseException as error:
+        status, value = "error", _portable(error)
+    return pickle.dumps((status, value, _own_resident()), pickle.HIGHEST_PROTOCOL)
+
+
+def _portable(error: BaseException) -> BaseException:
+    """`error` if it survives the way to the parent, else a WorkerCrash that describes it (see errors.
+
+    Not every class pickles).
+    """
+    if not isinstance(error, errors.PipelineError):
+        error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)))
+    try:
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    except Exception:
+        return errors.WorkerCrash(repr(error))
+    # SystemExit and its like are no result of a call: as an exception of the Future they would end the parent.
+    return error if isinstance(copy, Exception) else errors.WorkerCrash(repr(error))
+
+
+def _own_resident() -> int:
+    if not _LINUX:
+        return _resident(os.getpid())
+    resident = Path("/proc/self/statm").read_bytes().split()[1]  # psutil takes 20 times as long to say so
+    return int(resident) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _silence() -> None:
+    """Parsers in C write to the terminal; so do warnings."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+def _limit(memory_mb: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = memory_mb * MEGABYTE
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _bind_to_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends, busy in a parser or not."""
+    import ctypes
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the call
+        os._exit(1)
+
+
+def _watch_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
