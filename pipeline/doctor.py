@@ -247,7 +247,7 @@ async def _server(url: str, settings: config.Settings, wanted: _Wanted) -> list[
 def _unreachable(error: errors.ModelError, wanted: _Wanted) -> Check:
     if wanted.needs_ollama:
         return Check(level="fail", name="ollama", detail=error.message, remedy=error.remedy)
-    remedy = f"Not needed for {wanted.provider}; for a larger model and for written answers: {error.remedy}"
+    remedy = f"Without it the model in the package embeds and answers are passages. {error.remedy}"
     return Check(level="warn", name="ollama", detail=error.message, remedy=remedy)
 
 

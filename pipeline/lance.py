@@ -52,10 +52,10 @@ NPROBES, REFINE = 40, 10  # recall@10 0.998 at 1M rows, 12 ms; 20 probes: 0.983
 RETRAIN_UNINDEXED = 0.2  # share of rows added since the vector index was trained
 RETRAIN_SEGMENTS = 30  # each night's optimise adds one
 
-# Full text is one column of its own, `words`: file name, title, headings and text. Measured on XQuAD (240 passages, every
-# other question; nDCG@10): English 0.958 text alone, 0.962 with the titles in it, 0.965 with stemming alone; German 0.910,
-# 0.920, 0.923; Chinese 0.958 throughout. The titles as a second column: the maximum of both changes nothing, and the sum
-# (0.957) takes 100 ms at 60,000 rows instead of 5, because only a query of one column can skip blocks.
+# Full text is one column of its own, `words`: file name, title, headings and text. Measured on XQuAD (240 passages,
+# every other question; nDCG@10): English 0.958 text alone, 0.962 with the titles in it, 0.965 with stemming alone;
+# German 0.910, 0.920, 0.923; Chinese 0.958 throughout. The titles as a second column: the maximum of both changes
+# nothing, and the sum (0.957) takes 100 ms at 60,000 rows instead of 5: only a query of one column can skip blocks.
 # "icu/split" finds 98 % of Chinese and Japanese answers at 10, the library's default tokenizer 12-20 %.
 _FULL_TEXT: dict[str, Any] = {
     "base_tokenizer": "icu/split",

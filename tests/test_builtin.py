@@ -158,7 +158,7 @@ def test_the_notice_beside_the_model_names_its_files_and_licence() -> None:
     notice = (builtin.FOLDER / "NOTICE.md").read_text()
     assert builtin.MODEL_SHA256 in notice
     assert builtin.TOKENIZER_SHA256 in notice
-    assert "Apache-2.0" in notice
+    assert "Apache License 2.0" in notice
 
 
 @pytest.mark.parametrize(

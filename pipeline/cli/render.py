@@ -24,8 +24,8 @@ def report(done: Report) -> list[str]:
         return list(_planned(done, done.planned))
     lines = [line for line in (_files(done), _chunks(done), _rows(done)) if line]
     if not lines:
-        return [f"Nothing was due ({done.seconds:.1f} s)."]
-    return [*lines[:-1], f"{lines[-1].removesuffix('.')} in {done.seconds:.1f} s."]
+        lines = ["Nothing was due."]
+    return [*lines[:-1], f"{lines[-1]} Done in {done.seconds:.1f} s."]
 
 
 def _files(done: Report) -> str:
@@ -68,10 +68,13 @@ def _planned(done: Report, planned: Planned) -> Iterator[str]:
     yield from (f"  {fate:{width}}  {terminal_safe(uri)}" for uri, fate in planned.fates[:SHOWN])
     if len(planned.fates) > SHOWN:
         yield f"  and {len(planned.fates) - SHOWN:,} more (--json names all)"
+    if not planned.chunks:
+        yield "Nothing to embed."
+        return
     cost = f"To embed: {_count(planned.chunks, 'chunk')}, {planned.tokens:,} tokens"
     if done.model:
         cost += f" with {_model(done)}"
-    if planned.seconds is not None and planned.chunks:
+    if planned.seconds is not None:
         cost += f", about {clock_time(planned.seconds)} by earlier runs"
     yield f"{cost}."
 

@@ -1,0 +1,97 @@
+"""Words, sentences and scripts of questions and passages, without a model. Also: text made safe for a terminal.
+
+Knows Unicode; nothing of hits, prompts or citations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
+_CJK_RUN = re.compile(f"[{_CJK}]+")
+_WORD = re.compile(r"[^\W_]+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])|\n+")
+
+STEM = 6  # letters of a word that are compared: "returned" and "returns" are one
+_SHORTEST = 4  # letters; shorter words say little, unless they hold a digit
+
+_FUNCTION_WORDS = frozenset(
+    "about after been before between call called could does during from have into kind made many most much name other "
+    "should some than that their them then there they this type used were what when where which whose will with would "
+    "your".split()
+)
+
+# ECMA-48 control sequences (CSI), operating system commands (OSC) and other escapes; then what may move or hide text: C0 but
+# tab and newline, DEL, C1, direction overrides (Trojan Source, CVE-2021-42574), tag characters, lone surrogates.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[ -/]*[0-~])?")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f\ud800-\udfff]")
+_BREAKS = re.compile(r"\r\n?|[\u2028\u2029]")
+
+
+def terminal_safe(text: str) -> str:
+    """`text` without anything that a terminal would obey: escape sequences, control and direction-changing characters."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", _BREAKS.sub("\n", text)))
+
+
+def units(text: str) -> set[str]:
+    """What two texts are compared by: stems of words that say something, and pairs of characters in Chinese, Japanese, Korean."""
+    lowered = text.lower()
+    found = {pair for run in _CJK_RUN.findall(lowered) for pair in _pairs(run)}
+    for word in _WORD.findall(_CJK_RUN.sub(" ", lowered)):
+        if word not in _FUNCTION_WORDS and (len(word) >= _SHORTEST or any(map(str.isdigit, word))):
+            found.add(word[:STEM])
+    return found
+
+
+def _pairs(run: str) -> Iterable[str]:
+    return (run[i : i + 2] for i in range(max(1, len(run) - 1)))
+
+
+def coverage(question: str, passages: Iterable[str]) -> float:
+    """Share of the question's units found in the passage that has most of them; 1.0 for a question without any."""
+    wanted = units(question)
+    if not wanted:
+        return 1.0
+    return max((len(wanted & units(passage)) / len(wanted) for passage in passages), default=0.0)
+
+
+def script(text: str) -> str:
+    """"ja", "ko" or "zh" where the text is mostly written so, else ""."""
+    characters = "".join(_CJK_RUN.findall(text))
+    if not characters or 3 * len(characters) < sum(map(len, _WORD.findall(text))):
+        return ""
+    if re.search(r"[\u3040-\u30ff]", characters):
+        return "ja"
+    return "ko" if re.search(r"[\uac00-\ud7af]", characters) else "zh"
+
+
+def excerpt(question: str, passage: str, characters: int) -> str:
+    """The neighbouring sentences of `passage` that hold most of the question's words, within `characters`; "…" where cut."""
+    sentences = [sentence for sentence in map(str.strip, _SENTENCE_END.split(passage)) if sentence]
+    if not sentences or len(passage.strip()) <= characters:
+        return passage.strip()
+    wanted = units(question)
+    matches = [len(wanted & units(sentence)) for sentence in sentences]
+    best = max(range(len(sentences)), key=lambda i: (matches[i], -i))
+    first, last = _grown(sentences, matches, best, characters)
+    text = _joined(sentences[first : last + 1])
+    cut = len(text) > characters
+    return ("… " if first else "") + (text[:characters].rstrip() if cut else text) + (" …" if cut or last + 1 < len(sentences) else "")
+
+
+def _grown(sentences: list[str], matches: list[int], best: int, characters: int) -> tuple[int, int]:
+    """First and last sentence around `best`, taking the better neighbour while the room lasts."""
+    first = last = best
+    room = characters - len(sentences[best])
+    while True:
+        neighbours = [i for i in (last + 1, first - 1) if 0 <= i < len(sentences) and len(sentences[i]) < room]
+        if not neighbours:
+            return first, last
+        taken = max(neighbours, key=lambda i: matches[i])
+        room -= len(sentences[taken]) + 1
+        first, last = min(first, taken), max(last, taken)
+
+
+def _joined(sentences: list[str]) -> str:
+    return "".join(sentence if i == 0 or _CJK_RUN.match(sentence) else f" {sentence}" for i, sentence in enumerate(sentences))
