@@ -1,7 +1,8 @@
 """How near to the model server's own limit the embed engine comes.
 
-A fake Ollama spends a fixed time per token, one text at a time, as Ollama does; what it spends on all texts is the least
-time that any client could take. Printed is the share of that limit which the engine reaches, requests, gate and all.
+A fake Ollama spends a fixed time per token, one text at a time, as Ollama does; what it spends on all texts is the
+least time that any client could take. Printed is the share of that limit which the engine reaches, requests, gate and
+all.
 
     python -m benchmarks.embed_limit [--chunks 5000] [--tokens 256] [--cost-us 25] [--servers 1]
 """
@@ -24,7 +25,26 @@ from pipeline.stages import embed
 from tests.fake_ollama.client import FakeOllama
 
 DIMS = 1024
-WORDS = "the of and to in a is that for it as was with be by on not he his but at are this have from or had an".split()
+WORDS = (
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "a",
+    "is",
+    "that",
+    "for",
+    "it",
+    "as",
+    "was",
+    "with",
+    "be",
+    "by",
+    "on",
+    "not",
+    "he",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +83,10 @@ def connect(fakes: list[FakeOllama]) -> ollama.OllamaEmbedder:
 
 
 async def measure(fakes: list[FakeOllama], items: list[embed.Item]) -> Measured:
-    """Embed all and compare with what the servers say they spent. Models are loaded before the clock starts."""
+    """Embed all and compare with what the servers say they spent. Models are loaded before."""
     async with contextlib.aclosing(connect(fakes)) as embedder:
         for server in embedder.servers:
-            await server.load(embedder.spec.model, keep_alive="5m")
+            await server.embed(embedder.spec.model, ["warm"], keep_alive="5m")
         before = spent(fakes)
         engine = embed.Engine(embedder, embed.EngineOptions())
         began, cpu = time.perf_counter(), cpu_s()

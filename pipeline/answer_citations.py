@@ -9,10 +9,10 @@ import re
 from dataclasses import dataclass
 
 # "[2]", "[1, 3]", "[1-3]", "[1;2]", "[Passage 2]", and the Chinese 【2】; a blank before goes with what is removed.
-_SEPARATOR = r"\s*[,;，、和-–]\s*"
+_SEPARATOR = r"\s*[,;，、和–-]\s*"
 _NUMBER = r"(?:passages?\s*)?\d{1,4}"
 _MARK = re.compile(rf"(?P<blank>[ \t]*)[\[【](?P<list>{_NUMBER}(?:{_SEPARATOR}{_NUMBER})*)[\]】]", re.IGNORECASE)
-_BEGUN = re.compile(r"[ \t]*(?:[\[【][\w\s,;，、–-]{0,40})?\Z")  # perhaps the beginning of a mark
+_BEGUN = re.compile(r"[ \t]*(?:[\[【][\w\s,;，、和–-]{0,40})?\Z")  # perhaps the beginning of a mark
 _RANGE = re.compile(r"(\d+)\s*[-–]\s*(?:passages?\s*)?(\d+)", re.IGNORECASE)
 
 
@@ -53,7 +53,7 @@ class Marks:
         return self._put_out(rest)
 
     def _put_out(self, text: str) -> str:
-        shown = []
+        shown: list[str] = []
         done = 0
         for mark in _MARK.finditer(text):
             self._append(shown, text[done : mark.start()])

@@ -17,25 +17,37 @@ STEM = 6  # letters of a word that are compared: "returned" and "returns" are on
 _SHORTEST = 4  # letters; shorter words say little, unless they hold a digit
 
 _FUNCTION_WORDS = frozenset(
-    "about after been before between call called could does during from have into kind made many most much name other "
-    "should some than that their them then there they this type used were what when where which whose will with would "
-    "your".split()
+    """about after been before between call called could does during from have into kind made many most much name other
+    should some than that their them then there they this type used were what when where which whose will with would
+    your""".split()  # noqa: SIM905  # as a list it takes forty lines
 )
 
-# ECMA-48 control sequences (CSI), operating system commands (OSC) and other escapes; then what may move or hide text: C0 but
-# tab and newline, DEL, C1, direction overrides (Trojan Source, CVE-2021-42574), tag characters, lone surrogates.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[ -/]*[0-~])?")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f\ud800-\udfff]")
+# ECMA-48 control sequences (CSI), operating system commands (OSC), other strings and escapes.
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]"
+    r"|\][^\x07\x1b]*(?:\x07|\x1b\\)?"
+    r"|[PX^_][^\x1b]*(?:\x1b\\)?"
+    r"|[ -/]*[0-~])?"
+)
+# What else moves or hides text: C0 but tab and newline, DEL, C1, marks and overrides of direction (Trojan Source,
+# CVE-2021-42574), tag characters, lone surrogates.
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f\ud800-\udfff]"
+)
 _BREAKS = re.compile(r"\r\n?|[\u2028\u2029]")
 
 
 def terminal_safe(text: str) -> str:
-    """`text` without anything that a terminal would obey: escape sequences, control and direction-changing characters."""
+    """`text` without anything that a terminal would obey: escape sequences, control and direction-changing
+    characters.
+    """
     return _CONTROLS.sub("", _ESCAPES.sub("", _BREAKS.sub("\n", text)))
 
 
 def units(text: str) -> set[str]:
-    """What two texts are compared by: stems of words that say something, and pairs of characters in Chinese, Japanese, Korean."""
+    """What two texts are compared by: stems of words that say something, and pairs of characters in Chinese,
+    Japanese, Korean.
+    """
     lowered = text.lower()
     found = {pair for run in _CJK_RUN.findall(lowered) for pair in _pairs(run)}
     for word in _WORD.findall(_CJK_RUN.sub(" ", lowered)):
@@ -57,7 +69,7 @@ def coverage(question: str, passages: Iterable[str]) -> float:
 
 
 def script(text: str) -> str:
-    """"ja", "ko" or "zh" where the text is mostly written so, else ""."""
+    """ "ja", "ko" or "zh" where the text is mostly written so, else ""."""
     characters = "".join(_CJK_RUN.findall(text))
     if not characters or 3 * len(characters) < sum(map(len, _WORD.findall(text))):
         return ""
@@ -67,7 +79,9 @@ def script(text: str) -> str:
 
 
 def excerpt(question: str, passage: str, characters: int) -> str:
-    """The neighbouring sentences of `passage` that hold most of the question's words, within `characters`; "…" where cut."""
+    """The neighbouring sentences of `passage` that hold most of the question's words, within `characters`; "…" where
+    cut.
+    """
     sentences = [sentence for sentence in map(str.strip, _SENTENCE_END.split(passage)) if sentence]
     if not sentences or len(passage.strip()) <= characters:
         return passage.strip()
@@ -76,8 +90,9 @@ def excerpt(question: str, passage: str, characters: int) -> str:
     best = max(range(len(sentences)), key=lambda i: (matches[i], -i))
     first, last = _grown(sentences, matches, best, characters)
     text = _joined(sentences[first : last + 1])
-    cut = len(text) > characters
-    return ("… " if first else "") + (text[:characters].rstrip() if cut else text) + (" …" if cut or last + 1 < len(sentences) else "")
+    before = "… " if first else ""
+    after = " …" if len(text) > characters or last + 1 < len(sentences) else ""
+    return before + text[:characters].rstrip() + after
 
 
 def _grown(sentences: list[str], matches: list[int], best: int, characters: int) -> tuple[int, int]:
@@ -94,4 +109,5 @@ def _grown(sentences: list[str], matches: list[int], best: int, characters: int)
 
 
 def _joined(sentences: list[str]) -> str:
-    return "".join(sentence if i == 0 or _CJK_RUN.match(sentence) else f" {sentence}" for i, sentence in enumerate(sentences))
+    """With the blank between them that Chinese and Japanese do not have."""
+    return "".join(one if i == 0 or _CJK_RUN.match(one) else f" {one}" for i, one in enumerate(sentences))

@@ -99,8 +99,8 @@ class SearchSettings(Section, frozen=True, kw_only=True):
 class AskSettings(Section, frozen=True, kw_only=True):
     passages: Annotated[int, Meta(ge=1, le=100)] = 5
     context_tokens: Annotated[int, Meta(ge=100, le=1_048_576)] = 2500
-    # Cosine below which "not in the documents" is answered; 0: the provider's calibrated default.
-    min_score: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    # Cosine below which "not in the documents" may be answered; 0: as calibrated for the model; below 0: never.
+    min_score: Annotated[float, Meta(ge=-1, le=1)] = 0.0
 
 
 class IndexSettings(Section, frozen=True, kw_only=True):

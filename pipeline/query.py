@@ -88,8 +88,10 @@ async def ask(
     params = answer.AskParams(
         passages=top_k or settings.ask.passages,
         context_tokens=settings.ask.context_tokens,
-        min_score=settings.ask.min_score or answer.default_min_score(spec),
+        min_score=settings.ask.min_score,
         max_tokens=settings.generate.max_tokens,
+        model=spec.model,
+        languages=spec.languages,
     )
     try:
         async with aclosing(answer.answer(question, hits, generator, params)) as events:

@@ -156,7 +156,8 @@ class _Run:
 
     async def go(self) -> Report:
         if self.scanned is not None:
-            self._guard(len(self.scanned.plan.gone) - len(self.scanned.plan.due))
+            unseen = sum(due.previous is None for due in self.scanned.plan.due)  # each may be one of them, moved
+            self._guard(len(self.scanned.plan.gone) - unseen)
         model = await self._open_model()
         try:
             with worker_pool(self.settings) as pool:

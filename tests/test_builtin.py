@@ -117,9 +117,7 @@ def test_no_texts_give_no_vectors(embedder: builtin.BuiltinEmbedder) -> None:
 
 
 @pytest.mark.parametrize(("words", "fits"), [(510, True), (511, False)])
-def test_the_limit_is_510_tokens_and_nothing_is_cut(
-    embedder: builtin.BuiltinEmbedder, words: int, fits: bool
-) -> None:
+def test_the_limit_is_510_tokens_and_nothing_is_cut(embedder: builtin.BuiltinEmbedder, words: int, fits: bool) -> None:
     text = "gate " * words
     if fits:
         shorter = embedder.embed_sync(["gate " * (words - 200) + "ship " * 200])

@@ -44,7 +44,7 @@ def shared() -> Iterator[FakeOllama]:
 @pytest.fixture
 def fake(shared: FakeOllama) -> FakeOllama:
     shared.reset()
-    shared.configure(version=TODAY, cost_us_per_token=0)
+    shared.configure(version=TODAY, vectors="hash", cost_us_per_token=0)
     return shared
 
 
@@ -275,7 +275,7 @@ def test_an_answer_that_another_try_may_mend(era: FakeOllama, fault: str) -> Non
 @pytest.mark.parametrize("fault", ["reset", "disconnect", "truncated_json"])
 def test_an_answer_that_breaks_off(era: FakeOllama, fault: str) -> None:
     era.set_fault(fault, count=1)
-    with pytest.raises(errors.TransientFault, match="cut|cannot be read"):
+    with pytest.raises(errors.TransientFault, match=r"cut|cannot be read"):
         embed(era, TEXTS)
     assert len(embed(era, TEXTS).vectors) == 3
 
@@ -464,7 +464,10 @@ def test_an_answer_that_fails_on_the_way(era: FakeOllama, fault: str, said: str)
 def test_an_answer_may_be_left_in_the_middle(fake: FakeOllama) -> None:
     async def main() -> str:
         generator = ollama.OllamaGenerator(Server(fake.url), "llama3.2")
-        async with contextlib.aclosing(generator), contextlib.aclosing(generator.stream(QUESTION, max_tokens=9)) as all_:
+        async with (
+            contextlib.aclosing(generator),
+            contextlib.aclosing(generator.stream(QUESTION, max_tokens=9)) as all_,
+        ):
             async for piece in all_:
                 return piece.text
         return ""

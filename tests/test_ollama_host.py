@@ -9,8 +9,8 @@ import pytest
 from pipeline import config
 from pipeline.models import ollama_host
 
-# Value and what envconfig.Host gives for it; ConnectableHost then turns the unspecified addresses into loopback, and a URL
-# without a host (":1234"), which Go dials as loopback, has 127.0.0.1 here.
+# Value and what envconfig.Host gives for it; ConnectableHost then turns the unspecified addresses into loopback, and a
+# URL without a host (":1234"), which Go dials as loopback, has 127.0.0.1 here.
 CASES = {
     "empty": ("", "http://127.0.0.1:11434"),
     "only address": ("1.2.3.4", "http://1.2.3.4:11434"),

@@ -203,7 +203,7 @@ def test_every_version_gets_the_right_texts(tmp_path: Path, version: str) -> Non
     with FakeOllama(version=version) as server:
         world = World(tmp_path, server)
         write_documents(world.docs, files=2)
-        (world.docs / "long.md").write_text("word " * 3000)
+        (world.docs / "long.md").write_text(" ".join(sentence("long", n).rstrip(".") for n in range(200)))
         shutil.copyfile(world.docs / "0.md", world.docs / "same.md")
         report = world.run()
         texts = server.texts()

@@ -24,7 +24,7 @@ def guard(command: Callable[[], object], options: state.State) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        state.complain("Interrupted. What was finished is kept; the same command continues there.")
+        state.complain("Interrupted. What a run has finished is kept; the same command continues there.")
         return errors.Interrupted.exit_code
     except errors.PipelineError as error:
         return _tell(error, options)
@@ -35,9 +35,7 @@ def guard(command: Callable[[], object], options: state.State) -> int:
 def _tell(error: errors.PipelineError, options: state.State) -> int:
     if options.verbose:
         state.complain(_traceback(error).rstrip())
-    state.complain(f"{click.style('error:', fg='red')} {error.message}")
-    if error.remedy:
-        state.complain(error.remedy)
+    complain_of(error)
     _tell_json(error.message, error.remedy, error.exit_code, options)
     return error.exit_code
 
@@ -53,6 +51,13 @@ def _report_defect(error: Exception, options: state.State) -> int:
     state.complain(f"{click.style('error:', fg='red')} {summary}. This is a defect: please report it, {where}.")
     _tell_json(summary, "", 1, options)
     return 1
+
+
+def complain_of(error: errors.PipelineError) -> None:
+    """What happened, and what to type or change."""
+    state.complain(f"{click.style('error:', fg='red')} {error.message}")
+    if error.remedy:
+        state.complain(error.remedy)
 
 
 def _traceback(error: BaseException) -> str:

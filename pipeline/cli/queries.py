@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli import options
+from pipeline import errors
+from pipeline.cli import failures, options
 from pipeline.cli.state import State, color, put_json
+
+if TYPE_CHECKING:
+    from pipeline import answer, config
 
 MODES = ("hybrid", "vector", "text")
 
@@ -38,6 +44,8 @@ def search(state: State, question: tuple[str, ...], top_k: str | None, mode: str
         click.echo(line, color=color())
     if not hits:
         state.say("No passage matches.")
+    else:
+        state.suggest(shlex.join(["ask", *question]))
     return 0
 
 
@@ -54,7 +62,30 @@ def ask(state: State, question: tuple[str, ...], top_k: str | None) -> int:
     settings = state.load(ask__passages=top_k).settings
     import asyncio
 
-    final = asyncio.run(_stream(settings, " ".join(question), show=not state.json))
+    from pipeline.cli import render
+
+    found = asyncio.run(_stream(settings, " ".join(question), show=not state.json))
     if state.json:
-        put_json(final.to_json())
-    return NO_ANSWER if final.abstained else 0
+        put_json({"question": " ".join(question), **found.to_json()})
+    else:
+        click.echo("\n" + "\n".join(["", *render.sources(found)]))
+        for note in found.notes:
+            state.say(note)
+    if found.error is not None:  # after the words that came before it
+        failures.complain_of(found.error)
+        return found.error.exit_code
+    if found.abstained:
+        state.suggest(shlex.join(["search", *question]))
+    return errors.NoAnswer.exit_code if found.abstained else 0
+
+
+async def _stream(settings: config.Settings, question: str, *, show: bool) -> answer.Answer:
+    """Print the pieces of an answer as they come; return its end."""
+    from pipeline import answer, query
+
+    async for event in query.ask(settings, question):
+        if isinstance(event, answer.Answer):
+            return event
+        if show:
+            click.echo(event, nl=False)
+    raise AssertionError("a stream of answer events ends with an Answer")

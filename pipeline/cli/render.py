@@ -1,4 +1,7 @@
-"""What people read: reports, status and hits as lines of text. Data in, lines out; prints nothing."""
+"""What people read: reports, status and hits as lines of text. Data in, lines out; prints nothing.
+
+Names of files, headings and texts come from the documents, so none reaches a terminal without `plain`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from pipeline.answer import terminal_safe
+from pipeline.answer import Answer
+from pipeline.answer_text import terminal_safe
 from pipeline.cli.progress_bars import clock_time
 from pipeline.report import Failure, Pending, Planned, Report, Status
 from pipeline.search import Hit
@@ -33,6 +37,8 @@ def _files(done: Report) -> str:
     if "ingest" not in done.stages:
         return ""
     total = sum(count for fate, count in done.files.items() if fate != "deleted")
+    if not any(done.files.values()):
+        return "No files."
     fates = [f"{done.files[fate]:,} {fate}" for fate in FATES if done.files.get(fate)]
     if done.files.get("unchanged", 0) == total and not done.files.get("deleted"):
         return f"{_count(total, 'file')}, nothing changed."
@@ -65,7 +71,7 @@ def _planned(done: Report, planned: Planned) -> Iterator[str]:
     if files := _files(done):
         yield files
     width = max((len(fate) for _, fate in planned.fates), default=0)
-    yield from (f"  {fate:{width}}  {terminal_safe(uri)}" for uri, fate in planned.fates[:SHOWN])
+    yield from (f"  {fate:{width}}  {plain(uri)}" for uri, fate in planned.fates[:SHOWN])
     if len(planned.fates) > SHOWN:
         yield f"  and {len(planned.fates) - SHOWN:,} more (--json names all)"
     if not planned.chunks:
@@ -85,7 +91,7 @@ def failures(found: Sequence[Failure]) -> Iterator[str]:
         return
     yield f"{_count(len(found), 'failure')}:"
     for failure in found[:SHOWN]:
-        yield f"  {terminal_safe(failure.uri)}: {failure.kind}: {terminal_safe(failure.reason)}"
+        yield f"  {plain(failure.uri)}: {failure.kind}: {plain(failure.reason)}"
     if len(found) > SHOWN:
         yield f"  and {len(found) - SHOWN:,} more; all of them: pipeline status --json"
     yield "They are tried again when they change, or with --retry."
@@ -104,7 +110,7 @@ def next_command(done: Report) -> str:
 def status(found: Status) -> Iterator[str]:
     """How a collection stands."""
     yield f"{'collection':11}{found.collection}, snapshot {found.snapshot}, {found.disk_bytes / 1e6:,.1f} MB on disk"
-    yield f"{'folders':11}{', '.join(terminal_safe(folder) for folder in found.folders) or 'none yet'}"
+    yield f"{'folders':11}{', '.join(plain(folder) for folder in found.folders) or 'none yet'}"
     yield f"{'model':11}{_model(found) if found.model else 'none yet'}"
     held = f"{_count(found.documents, 'document')}, {_count(found.chunks, 'chunk')}, {_count(found.vectors, 'vector')}"
     yield f"{'holds':11}{held}, {_count(found.indexed_rows, 'row')} searchable"
@@ -137,13 +143,28 @@ def hits(found: Sequence[Hit], columns: int) -> Iterator[str]:
         yield f"{number}. {place(hit)}"
         yield from (f"   {line}" for line in snippet(hit.text, columns - 3))
         if hit.also_in:
-            yield f"   also in {', '.join(terminal_safe(path) for path in hit.also_in)}"
+            yield f"   also in {', '.join(plain(path) for path in hit.also_in)}"
+
+
+def sources(found: Answer) -> Iterator[str]:
+    """The passages behind an answer, by the numbers that it cites."""
+    parts = (
+        (
+            "Nearest passages:" if found.abstained else "Sources:",
+            [s for s in found.sources if s.cited or found.abstained],
+        ),
+        ("Read, but not cited:", [s for s in found.sources if not s.cited and not found.abstained]),
+    )
+    for title, part in parts:
+        if part:
+            yield title
+            yield from (f"[{source.number}] {place(source.hit)}" for source in part)
 
 
 def place(hit: Hit) -> str:
     """Such as "handbook.pdf · p.3 · Leave > Annual · 0.83"."""
     page = f"p.{hit.page}" if hit.page is not None else ""
-    parts = (terminal_safe(hit.path), page, terminal_safe(hit.heading), f"{hit.score:.2f}")
+    parts = (plain(hit.path), page, plain(hit.heading), f"{hit.score:.2f}")
     return " · ".join(part for part in parts if part)
 
 
@@ -153,6 +174,11 @@ def snippet(text: str, columns: int) -> list[str]:
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in flat[:200]) > len(flat[:200]) / 4
     width = max(columns // 2 if wide else columns, 20)
     return textwrap.wrap(flat, width, max_lines=SNIPPET_LINES, placeholder=" ...")
+
+
+def plain(text: str) -> str:
+    """A name or reason on one line, without anything that a terminal would obey."""
+    return terminal_safe(text).replace("\n", " ")
 
 
 def _model(of: Report | Status) -> str:

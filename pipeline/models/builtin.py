@@ -1,11 +1,11 @@
 """The embedded default: all-MiniLM-L6-v2, int8, through onnxruntime. No server, no download, no event loop needed.
 
-Each text runs through the graph alone. The model is quantised dynamically: onnxruntime takes one activation scale per tensor, so
-in a batch a vector would depend on its neighbours (measured over batches of 4 to 96 texts: cosine 0.981 to 0.998 between a text
-embedded in company and alone, no vector identical). Alone, a vector depends on its text and on nothing else, to the last bit:
-batch, order, threads and restarts do not matter. It is also the fastest way on a CPU, since padding is work: over 96 texts of
-7 to 476 tokens on two cores 12.7k tokens/s (one text per core), against 7.0k in batches of 8 and 3.8k in batches of 32.
-Processors with other int8 instructions may still differ in the last digits.
+Each text runs through the graph alone. The model is quantised dynamically: onnxruntime takes one activation scale per
+tensor, so in a batch a vector would depend on its neighbours (measured over batches of 4 to 96 texts: cosine 0.981 to
+0.998 between a text embedded in company and alone, no vector identical). Alone, a vector depends on its text and on
+nothing else, to the last bit: batch, order, threads and restarts do not matter. It is also the fastest way on a CPU,
+since padding is work: over 96 texts of 7 to 476 tokens on two cores 12.7k tokens/s (one text per core), against 7.0k in
+batches of 8 and 3.8k in batches of 32. Processors with other int8 instructions may still differ in the last digits.
 """
 
 from __future__ import annotations
@@ -71,12 +71,13 @@ class BuiltinEmbedder:
 
     @property
     def limits(self) -> Limits:
-        """Two batches in flight: one is tokenised or written while the other computes. Small ones, so that stopping is quick."""
+        """Two batches in flight: one is tokenised or written while the other computes. Small ones, so that stopping is
+        quick."""
         return Limits(batch_texts=32, batch_tokens=8_000, concurrency=2)
 
     async def embed(self, texts: Sequence[str], *, tokens: int, timeout_s: float | None = None) -> EmbedReply:
-        """As `Embedder.embed`, on threads. There is no server to cut a text or to be stuck in: what is too long is refused
-        by its own count, and neither `tokens` nor `timeout_s` is needed."""
+        """As `Embedder.embed`, on threads. There is no server to cut a text or to be stuck in: what is too long is
+        refused by its own count, and neither `tokens` nor `timeout_s` is needed."""
         return await asyncio.to_thread(self._reply, texts)
 
     def embed_sync(self, texts: Sequence[str]) -> Vectors:

@@ -1,4 +1,5 @@
-"""What a collection was built with, against what the settings ask for and what a server has now. Exit code 12 where they differ."""
+"""What a collection was built with, against what the settings ask for and what a server has now. Exit code 12 where
+they differ."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Embedder and Generator over Ollama servers: what is asked of them, and what is believed of their answers.
 
-One call of `embed` is one request to one server, checked to the last vector; retries, isolation of a bad text and pacing belong to
-the embed stage. Knows the profile and limits of its model through `EmbedderSpec`; HTTP is in ollama_client.py.
+One call of `embed` is one request to one server, checked to the last vector; retries, isolation of a bad text and
+pacing belong to the embed stage. Knows the profile and limits of its model through `EmbedderSpec`; HTTP is in
+ollama_client.py.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Counting:
     """How far the caller's token counts can be trusted against the server's.
 
     Attributes:
-        exact: counts come from the model's own vocabulary, so they must agree; else they are bounds and nothing is compared.
+        exact: counts come from the model's own vocabulary, so they must agree; else they are bounds and nothing is
+            compared.
         wordpiece: [CLS] and [SEP] are two per text; the version says whether the server counts them.
         same_input: whether two texts are the same token ids, so that one vector for both is right.
     """
@@ -58,8 +60,10 @@ class OllamaEmbedder:
     """Embeds on the server with the fewest tokens in flight. All servers must hold the model with `spec.digest`.
 
     Args:
-        spec: `spec.model` is the name to ask for; `spec.native_dims` not 0: vectors of that length are cut to `spec.dims`.
-        counting: what the caller's token counts are worth; without exact ones /v1/embeddings is not used, since it cuts in silence.
+        spec: `spec.model` is the name to ask for; `spec.native_dims` not 0: vectors of that length are cut to
+            `spec.dims`.
+        counting: what the caller's token counts are worth; without exact ones /v1/embeddings is not used, since it cuts
+            in silence.
         keep_alive: how long the model stays in memory after a request (Go's notation).
     """
 
@@ -98,14 +102,14 @@ class OllamaEmbedder:
         """As `Embedder.embed`. `tokens` 0: not counted, so nothing is compared. No text may be empty.
 
         Raises:
-            ServerUnreachable, TransientFault, TextRejected, ModelMissing, ServerRefused: see ollama_errors.py; a vector that
-                cannot be right is BadVectors, a TransientFault.
-            ModelMismatch: the server counts other tokens than the caller: it cuts texts, or the tokenizer is not the model's.
+            ServerUnreachable, TransientFault, TextRejected, ModelMissing, ServerRefused: see ollama_errors.py.
+            BadVectors: a vector that cannot be right; a TransientFault.
+            ModelMismatch: the server counts other tokens than the caller: it cuts texts, or the tokenizer is not the
+                model's.
         """
         if not all(texts):
-            raise ValueError(
-                "an empty text has no embedding"
-            )  # the server would answer with fewer vectors, or with junk
+            # Ollama would answer with fewer vectors, or with a junk one.
+            raise errors.TextRejected("empty", "An empty text has no embedding.")
         lane = min(self._lanes, key=lambda lane: lane.outstanding)
         lane.outstanding += max(tokens, 1)
         try:
@@ -151,8 +155,8 @@ class OllamaEmbedder:
     async def _request(
         self, lane: _Lane, texts: Sequence[str], tokens: int, timeout_s: float | None
     ) -> Embedded | EmbeddingList:
-        """The first request to a server goes to /api/embed, which loads the model with keep_alive; later ones as base64 where
-        they may: /v1/embeddings leaves the keep_alive as it is."""
+        """The first request to a server goes to /api/embed, which loads the model with keep_alive; later ones as base64
+        where they may: /v1/embeddings leaves the keep_alive as it is."""
         model, server = self._spec.model, lane.server
         version = await server.version()
         counted = self._counting.exact and tokens > 0
@@ -171,7 +175,7 @@ class OllamaEmbedder:
                 raise errors.BadVectors(f"{server} sent the same vector for texts {a} and {b}, which differ.")
 
     async def _reconcile(self, lane: _Lane, texts: Sequence[str], tokens: int, counted: int | None) -> None:
-        """The server's count of the batch must be ours, plus the specials of each text where its version counts them."""
+        """The server's count must be ours, plus the specials of each text where its version counts them."""
         if not self._counting.exact or not tokens or counted is None:
             return
         specials = self._specials(lane, await lane.server.version(), len(texts), tokens, counted)
@@ -183,14 +187,15 @@ class OllamaEmbedder:
         expected = tokens + len(texts) * specials
         if abs(counted - expected) > _slack(texts):
             raise errors.ModelMismatch(
-                f"{lane.server.name} (version {version.text}) counted {counted} tokens for {len(texts)} texts of {self._spec.model} "
-                f"where {expected} are expected: it cuts texts, or its tokenizer is not the one that chunks "
-                "were counted with. Nothing of this batch was kept.",
-                "Run `pipeline doctor`. If the model was replaced on the server, pull it again, or build a new collection.",
+                f"{lane.server.name} (version {version.text}) counted {counted} tokens for {len(texts)} texts of "
+                f"{self._spec.model} where {expected} are expected: it cuts texts, or its tokenizer is not the one that "
+                "chunks were counted with. Nothing of this batch was kept.",
+                "Run `pipeline doctor`. If the model was replaced on the server, pull it again, or build a new "
+                "collection.",
             )
 
     def _specials(self, lane: _Lane, version: Version, texts: int, tokens: int, counted: int) -> int:
-        """Specials per text in this server's counts: by version for WordPiece, else as its first answer shows and from then on."""
+        """Specials per text in this server's counts: by version for WordPiece, else as its first answer showed."""
         if self._counting.wordpiece:
             return 2 if version.counts_specials else 0
         if lane.specials is None:
@@ -199,8 +204,8 @@ class OllamaEmbedder:
 
 
 def _slack(texts: Sequence[str]) -> int:
-    """Tokens by which an honest count may differ from ours: words of more than 100 characters (base64) are counted here in
-    pieces, while llama.cpp takes them whole and the reference WordPiece makes each one [UNK]."""
+    """Tokens by which an honest count may differ from ours: words of more than 100 characters (base64) are counted here
+    in pieces, while llama.cpp takes them whole and the reference WordPiece makes each one [UNK]."""
     return sum(len(word) for text in texts for word in LONG_WORD.findall(text))
 
 
@@ -240,8 +245,8 @@ class OllamaGenerator:
         await self._server.aclose()
 
     async def stream(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncIterator[Piece]:
-        """The answer as it is written. Never cut in silence: `truncate` and `shift` are off (Ollama >= 0.12.6 obeys), and an
-        answer that ran into `max_tokens` ends with done_reason "length".
+        """The answer as it is written. Never cut in silence: `truncate` and `shift` are off (Ollama >= 0.12.6 obeys),
+        and an answer that ran into `max_tokens` ends with done_reason "length".
 
         Raises:
             TextRejected: the conversation is longer than num_ctx.

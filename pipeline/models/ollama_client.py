@@ -1,7 +1,8 @@
-"""One Ollama server: its endpoints as typed methods. Knows the wire; knows nothing of batches, retries or what a vector must be.
+"""One Ollama server: its endpoints as typed methods. Knows the wire; knows nothing of batches, retries or what a vector
+must be.
 
-Every request has one deadline, every answer is decoded into a Struct that names the fields used here, and every failure is one of
-`pipeline.errors` (ollama_errors.py has the table).
+Every request has one deadline, every answer is decoded into a Struct that names the fields used here, and every failure
+is one of `pipeline.errors` (ollama_errors.py has the table).
 """
 
 from __future__ import annotations
@@ -144,8 +145,8 @@ class Server:
         return await self._ask("POST", "/api/embed", Embedded, body, model=model, timeout_s=timeout_s)
 
     async def embed_base64(self, model: str, texts: Sequence[str], *, timeout_s: float | None = None) -> EmbeddingList:
-        """/v1/embeddings as base64: a third of the bytes and of the decoding. It cuts what is too long and does not say so:
-        only for texts whose tokens were counted."""
+        """/v1/embeddings as base64: a third of the bytes and of the decoding. It cuts what is too long and does not say
+        so: only for texts whose tokens were counted."""
         body = {"model": model, "input": texts, "encoding_format": "base64"}
         return await self._ask("POST", "/v1/embeddings", EmbeddingList, body, model=model, timeout_s=timeout_s)
 

@@ -1,6 +1,7 @@
 """Ollama's versions and what its error answers mean: one table, by version era, status and message.
 
-Read from Ollama's source at tags from 0.3.12 to 0.33 (server/routes.go, server/sched.go, llm/server.go). Knows no HTTP client.
+Read from Ollama's source at tags from 0.3.12 to 0.33 (server/routes.go, server/sched.go, llm/server.go). Knows no HTTP
+client.
 """
 
 from __future__ import annotations
@@ -143,16 +144,18 @@ _DIED = r"\bEOF\b|connection refused|connection reset|broken pipe|terminated|for
 _STALLED = r"timed out waiting|server (is )?not responding|unexpected server status|health resp"
 _TOO_LONG = (
     r"input (length )?exceeds (the |maximum )?context (length|size)|exceeds (the )?(available|maximum|max) context"
-    r"|input after truncation exceeds|cannot be truncated further|(is|input) too large to process|(larger|longer) than the (max )?context"
+    r"|input after truncation exceeds|cannot be truncated further|(is|input) too large to process"
+    r"|(larger|longer) than the (max )?context"
 )
 
-# First match wins. A new message goes above the rule that would take it wrongly, with a line in tests/test_ollama_errors.py.
+# First match wins. A new message goes above the rule that would take it wrongly, with a line in the tests' table.
 RULES = (
     Rule(pattern=r"model .*not found|try pulling it", make=errors.ModelMissing, remedy=_PULL),
     Rule(pattern=_TOO_LONG, make=_too_long),
     Rule(pattern=r"does not support (embed|generat|chat|completion)", make=errors.ServerRefused,
          remedy="{model} is another kind of model: choose one with --model."),
-    Rule(pattern=r"invalid (input type|model name|options|duration)|cannot unmarshal|missing request body", statuses=(400,),
+    Rule(pattern=r"invalid (input type|model name|options|duration)|cannot unmarshal|missing request body",
+         statuses=(400,),
          make=errors.ServerRefused),
     Rule(pattern=r"remote inference|cloud", statuses=(400, 401, 402, 403), make=errors.ServerRefused,
          remedy="Choose a model that runs on your own machine."),
@@ -166,8 +169,9 @@ RULES = (
     Rule(pattern=r"", statuses=(404, 405), make=errors.ServerRefused,
          remedy="Check the address: this answer is not Ollama's."),
     Rule(pattern=r"", statuses=(408, 429, 499, 500, 502, 503, 504), make=errors.TransientFault),
-    Rule(pattern=r"", statuses=(413,), make=errors.ServerRefused, remedy="A proxy limits the size of requests: lower embed.batch_texts."),
-    # Since 0.13.3 whatever goes wrong in the runner is a 400, so one that says nothing known may pass; before, a 400 was ours.
+    Rule(pattern=r"", statuses=(413,), make=errors.ServerRefused,
+         remedy="A proxy limits the size of requests: lower embed.batch_texts."),
+    # Since 0.13.3 whatever goes wrong in the runner is a 400, so one that says nothing known may pass; before, it was ours.
     Rule(pattern=r"", statuses=(400,), first=(0, 13, 3), make=errors.TransientFault),
     Rule(pattern=r"^$", statuses=(400,), last=(0, 6, 0), make=errors.TransientFault),  # {"error":{}}
 )  # fmt: skip

@@ -1,4 +1,5 @@
-"""OLLAMA_HOST as Ollama itself reads it (envconfig/config.go: Host, ConnectableHost, Var), and which servers the settings mean."""
+"""OLLAMA_HOST as Ollama itself reads it (envconfig/config.go: Host, ConnectableHost, Var), and which servers the
+settings mean."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ DEFAULT_PORT = "11434"
 def server_url(value: str) -> str:
     """The URL to connect to for a value of OLLAMA_HOST or `ollama.hosts`, such as "http://127.0.0.1:11434".
 
-    Default scheme http and port 11434; `http://` without a port means 80, `https://` 443. An address that only a server can use
-    (0.0.0.0, ::) and an empty one mean loopback. A port that is none is replaced by the default with a warning, as Ollama does.
+    Default scheme http and port 11434; `http://` without a port means 80, `https://` 443. An address that only a server
+    can use (0.0.0.0, ::) and an empty one mean loopback. A port that is none is replaced by the default with a warning,
+    as Ollama does.
     """
     text = value.strip().strip("\"'").strip()
     scheme, hostport, port = _scheme(text)

@@ -1,8 +1,10 @@
-"""Embedder and Generator over any server with `/v1/embeddings` and `/v1/chat/completions`: llama.cpp's server, vLLM, TEI, LM Studio.
+"""Embedder and Generator over any server with `/v1/embeddings` and `/v1/chat/completions`: llama.cpp's server, vLLM,
+TEI, LM Studio.
 
-Such a server tells little about its model, so: the dimensions are those of a canary's vector; the limit is the profile's, else what
-`/v1/models` tells, else 510 tokens; the digest is "", because none is told and a hash of a canary's vector would change with the
-server's build, its device or its batch size. A model that is replaced under the same name is noticed by its dimensions alone.
+Such a server tells little about its model, so: the dimensions are those of a canary's vector; the limit is the
+profile's, else what `/v1/models` tells, else 510 tokens; the digest is "", because none is told and a hash of a
+canary's vector would change with the server's build, its device or its batch size. A model that is replaced under the
+same name is noticed by its dimensions alone.
 """
 
 from __future__ import annotations
@@ -194,7 +196,8 @@ async def probe(server: Server, model: str) -> tuple[int, bool]:
 
 
 class OpenAIGenerator:
-    """Answers by /v1/chat/completions. `num_ctx`: the window that the server was started with, as far as it is known."""
+    """Answers by /v1/chat/completions. `num_ctx`: the window that the server was started with, as far as it is
+    known."""
 
     def __init__(
         self, server: Server, model: str, *, num_ctx: int, temperature: float = 0.0, stall_s: float = CHAT_STALL_S

@@ -1,4 +1,5 @@
-"""Facts about embedding models that no server tells: templates, limits, Matryoshka lengths, languages. The table is `profiles.toml`.
+"""Facts about embedding models that no server tells: templates, limits, Matryoshka lengths, languages. The table is
+`profiles.toml`.
 
 Knows how model names are written (Ollama's tags and registry prefixes); knows no server and no tokenizer.
 """
@@ -20,7 +21,8 @@ T = TypeVar("T")
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One model's facts. `max_tokens` counts the `specials` that the model adds to each text; `languages` empty means many."""
+    """One model's facts. `max_tokens` counts the `specials` that the model adds to each text; `languages` empty means
+    many."""
 
     base: str = ""  # in the table: another entry whose facts hold where this one says nothing
     dims: int = 0
@@ -44,7 +46,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def canonical(model: str) -> str:
     """One spelling for a model's name: lower case, without the default registry and namespace, with its tag.
 
-    `registry.ollama.ai/library/Mxbai-Embed-Large`, `mxbai-embed-large` and `mxbai-embed-large:latest` are one model (Ollama
+    `registry.ollama.ai/library/Mxbai-Embed-Large`, `mxbai-embed-large` and `mxbai-embed-large:latest` are one model
+    (Ollama
     compares names ignoring case: `model.Name.EqualFold`).
     """
     name = model.strip().casefold().removeprefix(_REGISTRY).removeprefix("library/")
@@ -58,7 +61,8 @@ def short(model: str) -> str:
 
 @cache
 def table() -> Mapping[str, Profile]:
-    """The profiles that come with the program, by model name (with a tag where a tag differs), `base` entries filled in."""
+    """The profiles that come with the program, by model name (with a tag where a tag differs), `base` entries filled
+    in."""
     raw = msgspec.toml.decode(resources.files("pipeline.models").joinpath("profiles.toml").read_bytes())
     merged = {name: {**raw.get(entry.get("base", ""), {}), **entry} for name, entry in raw.items()}
     return msgspec.convert(merged, dict[str, Profile])

@@ -171,28 +171,32 @@ def _instead(error: errors.ModelError) -> str:
     """Why the embedded model, and how to get the other."""
     start = "start Ollama, " if isinstance(error, errors.ServerUnreachable) else ""
     return (
-        f"Embedding with the built-in model {builtin.MODEL} (English, {builtin.DIMS} dimensions), because: {error.message} "
-        f"For {DEFAULT_MODEL} instead: {start}`ollama pull {DEFAULT_MODEL}`, then `pipeline --collection NAME --provider ollama run DOCS`."
+        f"Embedding with the built-in model {builtin.MODEL} (English, {builtin.DIMS} dimensions), because: "
+        f"{error.message} For {DEFAULT_MODEL} instead: {start}`ollama pull {DEFAULT_MODEL}`, "
+        "then `pipeline --collection NAME --provider ollama run DOCS`."
     )
 
 
 def language_warning(spec: EmbedderSpec, sample_texts: Sequence[str]) -> str:
-    """A line that names better models when the texts are mostly Chinese, Japanese or Korean and the model is English only; else "".
+    """A line that names better models when the texts are mostly Chinese, Japanese or Korean and the model is English
+    only; else "".
 
-    `sample_texts`: a few dozen are enough. Measured in letters: more than half must be of those scripts.
+    `sample_texts`: a few dozen are enough. A character of those scripts is taken for two thirds of a word.
     """
     if spec.languages != ("en",):
         return ""
-    letters = [c for text in sample_texts for c in text if c.isalpha()]
-    cjk = sum(_CJK.match(c) is not None for c in letters)
-    if not letters or cjk <= len(letters) / 2:
+    wide = sum(len(_CJK.findall(text)) for text in sample_texts)
+    words = sum(len(_WORD.findall(_CJK.sub(" ", text))) for text in sample_texts)
+    if wide <= 1.5 * words:
         return ""
     names = " or ".join(profiles.MULTILINGUAL)
+    command = f"pipeline --collection NAME --provider ollama --model {profiles.MULTILINGUAL[0]} run DOCS"
     return (
         f"Most of the text is Chinese, Japanese or Korean, and {spec.model} knows English only: searches will miss. "
-        f"Better: {names}, such as `pipeline --collection NAME --provider ollama --model {profiles.MULTILINGUAL[0]} run DOCS`."
+        f"Better: {names}, such as `{command}`."
     )
 
 
 # Kana, CJK ideographs and their compatibility forms, Hangul.
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
+_WORD = re.compile(r"[^\W\d_]+")

@@ -19,6 +19,7 @@ from pipeline.models import (
     ollama_host,
     profiles,
     tokens,
+    vocabulary,
 )
 from pipeline.models.ollama import Counting, OllamaEmbedder, OllamaGenerator
 from pipeline.models.ollama_client import Server, Show, Tag
@@ -102,9 +103,9 @@ def _reads_alike(a: str, b: str) -> bool:
 
 
 async def tokenizer_json(server: Server, model: str) -> str | None:
-    """tokenizer.json rebuilt from the vocabulary that the server shows; None where it shows none that we can rebuild."""
-    found = tokens.from_show((await server.show(model, verbose=True)).model_info)
-    return None if found is None else found.json
+    """tokenizer.json rebuilt from the vocabulary that the server shows; None where it shows none that can be
+    rebuilt."""
+    return vocabulary.tokenizer_json((await server.show(model, verbose=True)).model_info)
 
 
 # --- servers
@@ -210,8 +211,8 @@ async def _describe(settings: config.Settings, servers: Sequence[Server], tag: T
     """Embedder, and a line where something is not known of its model."""
     model = profiles.short(tag.name)
     profile = profiles.find(model, settings.profiles)
-    show = await servers[0].show(tag.name)
-    tokenizer, text = await _tokenizer(servers[0], tag.name, show)
+    show = await servers[0].show(tag.name, verbose=True)
+    tokenizer, text = _tokenizer(show)
     known = profile or profiles.Profile()
     native = show.number("embedding_length") or known.dims
     if not native:
@@ -251,13 +252,12 @@ def _unknown(model: str, profile: profiles.Profile | None, show: Show) -> str:
     return " ".join(lines)
 
 
-async def _tokenizer(server: Server, name: str, show: Show) -> tuple[Tokenizer, str | None]:
+def _tokenizer(show: Show) -> tuple[Tokenizer, str | None]:
     """The tokenizer that counts for a model, and its tokenizer.json where it is not the packaged one."""
-    found = tokens.from_show((await server.show(name, verbose=True)).model_info)
-    if found is None:
+    text = vocabulary.tokenizer_json(show.model_info)
+    if text is None:
         return tokens.conservative(), None
-    packaged = tokens.builtin()
-    return (packaged, None) if found.identity == packaged.identity else (found, found.json)
+    return (tokens.builtin(), None) if text == vocabulary.packaged() else (tokens.from_json(text), text)
 
 
 def _embedder(

@@ -44,7 +44,8 @@ async def _create(settings: config.Settings, server: Server) -> Choice:
 
 
 async def reopen(settings: config.Settings, spec: EmbedderSpec, environment: Mapping[str, str]) -> OpenAIEmbedder:
-    """The embedder of an existing collection. The server tells no digest: the name and the dimensions must be the same."""
+    """The embedder of an existing collection. The server tells no digest: the name and the dimensions must be the
+    same."""
     server = _server(settings, environment)
     try:
         await _describe(settings, server, spec.model)

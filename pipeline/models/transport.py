@@ -1,13 +1,14 @@
 """HTTP clients, and what httpx raises in the words of `pipeline.errors`. Knows no model server's API.
 
-Proxy variables (HTTP_PROXY, ALL_PROXY) never capture a call to loopback: a model server on this machine is not behind a proxy, and
-a proxy that is asked for 127.0.0.1 answers for itself. For other hosts httpx honours them, and NO_PROXY.
+Proxy variables (HTTP_PROXY, ALL_PROXY) never capture a call to loopback: a model server on this machine is not behind a
+proxy, and a proxy that is asked for 127.0.0.1 answers for itself. For other hosts httpx honours them, and NO_PROXY.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -39,6 +40,8 @@ def client(url: str, *, connect_timeout_s: float, headers: dict[str, str] | None
         ServerRefused: `url` cannot be a server's address.
     """
     try:
+        if (httpx.URL(url).port or 0) > 65535:  # httpx finds out when it connects, by an OverflowError
+            raise ValueError("a port is at most 65535")
         local = is_loopback(url)
         connect_s = min(connect_timeout_s, LOOPBACK_CONNECT_S) if local else connect_timeout_s
         return httpx.AsyncClient(
@@ -73,7 +76,13 @@ def translated(server: str, remedy: str) -> Iterator[None]:
         raise errors.TransientFault(f"The connection to {server} was cut ({_reason(error)}).", remedy) from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    """The system's own words ("Connection refused") where there are any below the library's."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, OSError) and below.errno:
+            return os.strerror(below.errno) if below.errno > 0 else str(below.strerror)  # negative: of name resolution
+        below = below.__cause__ or below.__context__
     return str(error).strip().rstrip(".") or type(error).__name__
 
 

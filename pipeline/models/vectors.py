@@ -57,8 +57,8 @@ def verify(matrix: Vectors, server: str) -> None:
 def twins(matrix: Vectors, texts: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs of places whose texts differ but whose vectors are equal to the last bit.
 
-    Not always a fault: an uncased model reads "Oslo" and "oslo" as one input, and two unknown characters as the same [UNK].
-    The caller decides by what the model's tokenizer makes of the two.
+    Not always a fault: an uncased model reads "Oslo" and "oslo" as one input, and two unknown characters as the same
+    [UNK]. The caller decides by what the model's tokenizer makes of the two.
     """
     first: dict[bytes, int] = {}
     pairs = ((first.setdefault(row.tobytes(), i), i) for i, row in enumerate(matrix))
@@ -66,7 +66,8 @@ def twins(matrix: Vectors, texts: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def fold(text: str) -> str:
-    """`text` as an uncased model roughly reads it: no case, accents, control characters or differences of white space."""
+    """`text` as an uncased model roughly reads it: no case, accents, control characters or differences of white
+    space."""
     plain = unicodedata.normalize("NFKD", text).casefold()
     kept = "".join(c for c in plain if unicodedata.category(c) not in {"Mn", "Cc", "Cf"} or c.isspace())
     return " ".join(kept.split())

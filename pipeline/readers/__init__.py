@@ -167,6 +167,11 @@ def _read(data: bytes, name: str, format_: formats.Format, options: ReaderOption
         draft = reader.load()(data, name)
     if not draft.blocks:
         raise errors.DocumentError("empty", "no text in it")
+    from pipeline.readers import decode
+
+    share = decode.unreadable_share(draft.text)
+    if share > decode.GARBLED_SHARE:
+        raise errors.DocumentError("garbled", f"{share:.0%} of its characters are unreadable")
     return document.Document(
         title=draft.title, media_type=format_.media_type, text=draft.text, blocks=draft.blocks, reader=str(reader)
     )

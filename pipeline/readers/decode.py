@@ -38,7 +38,7 @@ _WIDER = {
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u00ad\ufeff\ufffe\uffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE_END = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-_UNREADABLE = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffd\ue000-\uf8ff\U000f0000-\U0010ffff]")
+_UNREADABLE = re.compile("[\x00-\x08\x0e-\x1a\x7f\ufffd\ue000-\uf8ff\U000f0000-\U0010ffff]")
 
 
 def clean(text: str) -> str:
@@ -50,8 +50,8 @@ def clean(text: str) -> str:
 
 def unreadable_share(text: str) -> float:
     """Share of control, replacement and private-use characters among the visible ones: 0.0 is clean, 1.0 is noise."""
-    visible = len("".join(text.split()))
-    return len(_UNREADABLE.findall(text)) / visible if visible else 0.0
+    unreadable = len(_UNREADABLE.findall(text))
+    return unreadable / len("".join(text.split())) if unreadable else 0.0
 
 
 def text_of(data: bytes, declared: str = "") -> str:

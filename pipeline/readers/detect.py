@@ -13,6 +13,7 @@ from pipeline.readers import archives, formats
 
 _HEAD = 1024
 _SAMPLE = 65_536
+_STRAY_CONTROLS = 3  # happen in a text, however short
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _HTML = re.compile(rb"\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,500}?-->\s*)*<(?:!doctype\s+html|html[\s>])", re.I | re.S)
 # Control bytes that no text has; the escape (27) is left out for ISO-2022 and for logs with colours.
@@ -67,7 +68,8 @@ def looks_binary(data: bytes) -> bool:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)) or _is_utf16(data[:_SAMPLE]):
         return False
     sample = data[:_SAMPLE]
-    return (len(sample) - len(sample.translate(None, _CONTROL_BYTES))) * 100 > len(sample)
+    controls = len(sample) - len(sample.translate(None, _CONTROL_BYTES))
+    return controls > max(_STRAY_CONTROLS, len(sample) // 100)
 
 
 def _is_utf16(sample: bytes) -> bool:

@@ -1,0 +1,132 @@
+"""Packed and binary formats."""
+
+from __future__ import annotations
+
+from tests.readers import samples
+from tests.readers.helpers import page_of, path_of, paths, read, refusal, texts
+
+
+def test_docx() -> None:
+    made = read(samples.docx(), "report.docx")
+    assert made.reader == "unstructured-docx/1"
+    assert made.title == "Report on ice"
+    assert paths(made) == [("Report on ice",), ("Report on ice", "Causes"), ("结论",)]
+    assert texts(made, "table") == ["Time\tEvent\n22:31\ta gust"]
+    assert texts(made, "list") == ["- the wrong fuse\n- too much rime"]
+    assert texts(made, "header") == ["Running head"]
+    assert path_of(made, "保险丝") == ("结论",)
+
+
+def test_docx_title_from_its_properties() -> None:
+    assert read(samples.docx(title="IR-2026-02"), "report.docx").title == "IR-2026-02"
+    assert read(samples.docx(title="Word Document"), "report.docx").title == "Report on ice"
+
+
+def test_pptx() -> None:
+    made = read(samples.pptx(), "course.pptx")
+    assert made.reader == "unstructured-pptx/1"
+    assert paths(made) == [("Snow",), ("Rime",)]
+    assert page_of(made, "Body of slide 2") == 2
+    assert path_of(made, "Notes: Say it slowly.") == ("Snow",)
+    assert path_of(made, "no title here") == ()
+    assert texts(made, "table") == ["Year\tDepth\n2025\t40 cm"]
+
+
+def test_msg() -> None:
+    made = read(samples.msg("Fuses", "Dear Tom,\r\n\r\nthe fuses are ordered.\r\n"), "a.msg")
+    assert made.reader == "unstructured-msg/1"
+    assert made.title == "Fuses"
+    assert texts(made)[0] == "Subject: Fuses\nFrom: Ewan Brock"
+    assert texts(made)[1:] == ["Dear Tom,", "the fuses are ordered."]
+
+
+def test_old_office_formats_are_named() -> None:
+    error = refusal(samples.compound_file([("WordDocument", b"x" * 100)]), "a.doc")
+    assert (error.kind, error.remedy) == ("unknown_type", "Save it as .docx.")
+    assert refusal(samples.compound_file([("EncryptedPackage", b"x" * 100)]), "a.docx").kind == "encrypted"
+    assert refusal(samples.compound_file([("Something", b"x" * 100)]), "a.bin").kind == "unknown_type"
+
+
+def test_xlsx() -> None:
+    many = [[f"item {number}", number * 1.5, None] for number in range(200)]
+    book = {
+        "Budget": [["Draft, not for the press"], [], ["item", "pounds"], *many],
+        "Empty": [],
+        "Secret": [["x", "y"]],
+    }
+    made = read(samples.xlsx(book, hidden="Secret"), "a.xlsx")
+    assert (made.title, made.reader) == ("", "xlsx/1")
+    assert paths(made) == [("Budget",)]
+    assert texts(made, "paragraph") == ["Draft, not for the press"]
+    assert all(text.startswith("item\tpounds\nitem ") for text in texts(made, "table"))
+    assert "item 199\t298.5" in made.text
+    assert page_of(made, "item 7\t10.5") == 1
+
+
+def test_xlsx_values() -> None:
+    import datetime
+
+    rows: list[list[object]] = [
+        ["day", "ok", "n"],
+        [datetime.datetime(2026, 1, 17), True, 3.0],
+        [datetime.datetime(2026, 1, 17, 22, 31), "=1+1", 1e20],
+    ]
+    made = read(samples.xlsx({"S": rows}), "a.xlsx")
+    assert "2026-01-17\tTrue\t3\n2026-01-17 22:31" in made.text
+
+
+def test_epub_in_spine_order() -> None:
+    made = read(samples.epub(["<h1>Last</h1><p>end</p>", "<h2>First</h2><p>begin</p>", "<p>zero</p>"]), "a.epub")
+    assert made.title == "A small book"
+    assert texts(made) == ["zero", "First", "begin", "Last", "end"]
+    assert (page_of(made, "zero"), page_of(made, "end")) == (1, 3)
+    assert path_of(made, "end") == ("Last",)
+
+
+def test_epub_with_rights_management() -> None:
+    locked = '<encryption xmlns:e="x"><e:CipherReference URI="OPS/c%200.xhtml"/></encryption>'
+    fonts = '<encryption xmlns:e="x"><e:CipherReference URI="OPS/a.otf"/></encryption>'
+    assert refusal(samples.epub(["<p>x"], more={"META-INF/encryption.xml": locked}), "a.epub").kind == "encrypted"
+    read(samples.epub(["<p>x"], more={"META-INF/encryption.xml": fonts}), "a.epub")
+
+
+def test_epub_without_chapters() -> None:
+    assert refusal(samples.packed({"META-INF/container.xml": "<container/>"}), "a.epub").kind == "damaged"
+
+
+ODT = (
+    '<text:h text:outline-level="1">Snow</text:h><text:p>Deep<text:s text:c="2"/>snow<text:line-break/>here</text:p>'
+    "<text:tracked-changes><text:p>deleted</text:p></text:tracked-changes>"
+    "<text:list><text:list-item><text:p>one</text:p></text:list-item><text:list-item><text:p>two</text:p>"
+    "</text:list-item></text:list><table:table><table:table-row><table:table-cell><text:p>a</text:p></table:table-cell>"
+    '<table:table-cell table:number-columns-repeated="2"><text:p>b</text:p></table:table-cell></table:table-row></table:table>'
+)
+
+
+def test_odt() -> None:
+    made = read(samples.odt(ODT, title="On snow"), "a.odt")
+    assert made.title == "On snow"
+    assert texts(made) == ["Snow", "Deep  snow\nhere", "- one\n- two", "a\tb\tb"]
+    assert path_of(made, "- one") == ("Snow",)
+
+
+def test_eml_prefers_plain() -> None:
+    made = read(samples.eml(plain="Hello\n\n> quoted\n\nbye", html="<p>rich", attachment=b"%PDF-1.4"), "a.eml")
+    assert made.title == "Sicherungen für die Hütte"
+    assert texts(made, "header")[0].splitlines()[-1] == "Attachments: invoice.pdf"
+    assert texts(made)[1:] == ["Hello", "> quoted", "bye"]
+    assert [block.kind for block in made.blocks] == ["header", "paragraph", "quote", "paragraph"]
+
+
+def test_eml_of_html_only() -> None:
+    made = read(samples.eml(html="<h1>Hi</h1><p>see <a href='http://x.example'>this</a>"), "a.eml")
+    assert texts(made)[1:] == ["Hi", "see this"]
+
+
+def test_eml_with_an_empty_plain_part() -> None:
+    assert texts(read(samples.eml(plain="\n", html="<p>rich"), "a.eml"))[1:] == ["rich"]
+
+
+def test_eml_charset_of_a_part() -> None:
+    data = "Subject: x\nContent-Type: text/plain; charset=gb2312\n\n青螺岭".encode("gb18030")
+    assert "青螺岭" in read(data, "a.eml").text
