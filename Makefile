@@ -23,7 +23,7 @@ embed: $(VENV)/.base
 	@$(BIN)/pipeline run "$$DOCS" || { code=$$?; \
 	  if [ $$code -eq 3 ]; then echo 'All but the files named above can be searched now.' >&2; fi; exit $$code; }
 	@if [ "$$DOCS" = sample_docs ]; then \
-	  echo 'Such as: make ask Q="How many days of annual leave does an employee get?"'; fi
+	  echo 'Such as: make ask Q="How thick must rime be before the duty technician is called?"'; fi
 
 ask: $(VENV)/.base
 	@if [ -z "$$Q" ]; then echo 'Which question? make ask Q="..."' >&2; exit 2; fi

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline import executor, schema
 from pipeline.executor import Context, Names
-from pipeline.models import Embedder, EmbedderSpec
+from pipeline.models import Embedder, EmbedderSpec, Tokenizer
 from pipeline.models.templates import embed_text
 from pipeline.stages import embed
 from pipeline.stages.embed import EngineOptions, Item, Rejected
@@ -129,16 +129,16 @@ async def embed_shards(
     source: Source,
     names: Names,
     made_by: str,
+    tokenizer: Tokenizer,
 ) -> Embedding:
-    """Embed until `names` ends with None. `made_by`: for the reject rows (embedding fingerprint and server)."""
+    """Embed until `names` ends with None. `made_by`: for the reject rows; `tokenizer`: the model's."""
     settings = context.settings.embed
     done = Embedding()
     flusher = Flusher(vectors, settings.flush_s)
-    options = EngineOptions(
-        batch_texts=settings.batch_texts, batch_tokens=settings.batch_tokens, concurrency=settings.concurrency
-    )
+    options = EngineOptions(batch_texts=settings.batch_texts, batch_tokens=settings.batch_tokens)
+    probes = embed.canaries(tokenizer)
     context.progress.start("texts", 0, "text")
-    results = embed.embed_stream(source.items(names), embedder, options)
+    results = embed.embed_stream(source.items(names), embedder, options, canaries=probes)
     try:
         async with aclosing(results):
             async for result in results:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline import config, embedding, errors, executor, live, publish, readers, scan
+from pipeline import config, embedding, errors, executor, live, publish, readers, scan, tasks
 from pipeline.executor import Context, Names
 from pipeline.models import Embedder, EmbedderSpec, resolve
 from pipeline.progress import Progress
@@ -320,7 +320,8 @@ class _Run:
         skip = frozenset[str]() if self.request.retry else live.rejected_keys(self.collection, made_by)
         chunks_fp = live.chunk_params(self.settings, spec).fingerprint()
         source = embedding.Source(context, spec, vectors, chunks_fp, skip)
-        done = await embedding.embed_shards(context, model.embedder, vectors, source, names, made_by)
+        tokenizer = tasks.tokenizer(spec.tokenizer, live.tokenizer_path(self.collection, spec))
+        done = await embedding.embed_shards(context, model.embedder, vectors, source, names, made_by, tokenizer)
         self.embed_seconds = time.monotonic() - began
         vectors.refresh()
         vectors.compact()

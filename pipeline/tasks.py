@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import ids, readers
+from pipeline import errors, ids, readers
 from pipeline.models import Tokenizer
 from pipeline.stages import ingest
 
@@ -67,18 +67,27 @@ def read(path: bytes, seen: ingest.Seen, options: readers.ReaderOptions, known_h
 
 
 @functools.lru_cache(maxsize=2)
-def tokenizer(path: Path | None) -> Tokenizer:
-    """The tokenizer at `path`; the packaged one for None."""
+def tokenizer(identity: str, path: Path | None) -> Tokenizer:
+    """The tokenizer `identity`: at `path`, or one of the program's own for None.
+
+    Raises:
+        CorruptStore: it is neither.
+    """
     from pipeline.models import tokens  # tokenizers takes 50 ms to import: not for readers
 
-    return tokens.builtin() if path is None else tokens.load(path)
+    if path is not None:
+        return tokens.load(path)
+    for own in (tokens.builtin, tokens.conservative):
+        if own().identity == identity:
+            return own()
+    raise errors.CorruptStore(f"The tokenizer {identity} of this collection is missing.", "Run `pipeline run` again.")
 
 
 def chunk(collection: Collection, shard: str, params: ChunkParams, tokenizer_path: Path | None) -> int:
     """Chunk a document shard and write its chunk file; returns the number of chunks."""
     from pipeline.stages import chunk as stage
 
-    table = stage.chunk_documents(collection.read_documents(shard), params, tokenizer(tokenizer_path))
+    table = stage.chunk_documents(collection.read_documents(shard), params, tokenizer(params.tokenizer, tokenizer_path))
     collection.write_chunks(params.fingerprint(), shard, table)
     return table.num_rows
 
@@ -109,7 +118,7 @@ def preview(
     if result.row is None:
         return Preview(read=result)
     documents = pa.Table.from_pylist([result.row], schema=schema.DOCUMENTS)
-    table = stage.chunk_documents(documents, params, tokenizer(tokenizer_path))
+    table = stage.chunk_documents(documents, params, tokenizer(params.tokenizer, tokenizer_path))
     chunks = zip(schema.strings(table["embed_key"]), table["tokens"].to_pylist(), strict=True)
     row = {"doc_hash": result.row["doc_hash"]}
     return Preview(read=replace(result, row=row), chunks=tuple((key, int(count or 0)) for key, count in chunks))

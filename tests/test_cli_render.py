@@ -146,8 +146,8 @@ def test_the_next_command(fields: dict[str, Any], command: str) -> None:
 def standing(**fields: Any) -> Status:
     base: dict[str, Any] = {
         "collection": "default", "documents": 14, "chunks": 52, "vectors": 52, "rejects": 0, "digest": "d",
-        "snapshot": 3, "indexed_rows": 52, "pending": Pending(files=0, documents=0, chunks=0, index=False), "folders": ("/docs",),
-        "failures": (), "disk_bytes": 2_345_678,
+        "snapshot": 3, "indexed_rows": 52, "pending": Pending(files=0, documents=0, chunks=0, index=False),
+        "folders": ("/docs",), "failures": (), "disk_bytes": 2_345_678,
     }  # fmt: skip
     return Status(**(base | MODEL | fields))
 

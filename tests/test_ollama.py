@@ -409,6 +409,17 @@ def test_several_servers_share_the_work(fake: FakeOllama) -> None:
         np.testing.assert_allclose(reply.vectors, expected(texts), atol=1e-6)
 
 
+def test_a_server_that_died_is_left_alone_while_another_works(fake: FakeOllama) -> None:
+    async def work(embedder: ollama.OllamaEmbedder) -> list[str]:
+        with pytest.raises(errors.ServerUnreachable):
+            await embedder.embed(["first"], tokens=count(["first"]))
+        return [(await embedder.embed([text], tokens=count([text]))).server for text in TEXTS]
+
+    with FakeOllama() as dead:
+        dead.stop()
+        assert with_embedder([dead, fake], work) == [fake.url] * len(TEXTS)
+
+
 # --- answers
 
 QUESTION = [Message(role="user", content="[1] The harbour gate opens at seven.\nWhen does the harbour gate open?")]

@@ -184,6 +184,7 @@ def test_a_known_model_has_its_templates_and_an_unknown_one_a_note(other: OtherS
     other.on["/v1/models"] = models({"id": "nomic-embed-text"})
     choice, _ = opened(settings(other.url), ["x"])
     assert choice.embedder.spec.query("x") == "search_query: x"
+    assert choice.embedder.spec.tokenizer == tokens.builtin().identity
     assert choice.note == ""
     other.on["/v1/models"] = models({"id": "m"})
     assert "No query and document templates are known for m" in opened(settings(other.url), ["x"])[0].note

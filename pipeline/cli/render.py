@@ -153,7 +153,7 @@ def sources(found: Answer) -> Iterator[str]:
             "Nearest passages:" if found.abstained else "Sources:",
             [s for s in found.sources if s.cited or found.abstained],
         ),
-        ("Read, but not cited:", [s for s in found.sources if not s.cited and not found.abstained]),
+        ("Not cited:", [s for s in found.sources if not s.cited and not found.abstained]),
     )
     for title, part in parts:
         if part:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 CHAT_STALL_S = 330.0  # Ollama gives a loading model 5 minutes without progress before it gives up itself
 SEED = 1
 RESET_S = 60.0
+DOWN_S = 5.0  # that a server which did not answer is left alone while another does
 LONG_WORD = re.compile(r"\S{101,}")
 SPECIALS = (0, 1, 2)  # tokens that a model may add to a text
 SameInput = Callable[[str, str], bool]
@@ -38,6 +39,7 @@ class _Lane:
     warm: bool = False
     base64: bool = True
     specials: int | None = None
+    down_until_s: float = 0.0  # on the event loop's clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,16 +112,23 @@ class OllamaEmbedder:
         if not all(texts):
             # Ollama would answer with fewer vectors, or with a junk one.
             raise errors.TextRejected("empty", "An empty text has no embedding.")
-        lane = min(self._lanes, key=lambda lane: lane.outstanding)
+        lane = self._free_lane()
         lane.outstanding += max(tokens, 1)
         try:
             async with transport.deadline(lane.server.name, timeout_s):
                 return await self._embed_on(lane, texts, tokens, timeout_s)
-        except errors.ModelError:
+        except errors.ModelError as error:
             lane.warm = False  # it may have restarted: the next request says keep_alive again
+            if isinstance(error, errors.ServerUnreachable):
+                lane.down_until_s = asyncio.get_running_loop().time() + DOWN_S
             raise
         finally:
             lane.outstanding -= max(tokens, 1)
+
+    def _free_lane(self) -> _Lane:
+        """The server with the fewest tokens in flight; one that did not answer a moment ago only if none did."""
+        now_s = asyncio.get_running_loop().time()
+        return min(self._lanes, key=lambda lane: (max(lane.down_until_s - now_s, 0.0), lane.outstanding))
 
     async def reset(self) -> None:
         """Unload the model on every server, see it gone, load it again: one input can poison a runner until then.
@@ -134,8 +143,8 @@ class OllamaEmbedder:
         server, model = lane.server, self._spec.model
         await server.unload(model)
         async with transport.deadline(server.name, RESET_S):
-            while any(profiles.canonical(loaded.name) == profiles.canonical(model) for loaded in await server.ps()):
-                await asyncio.sleep(0.05)
+            while any(profiles.canonical(one.name) == profiles.canonical(model) for one in await server.ps()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # nothing tells when it is gone
         await server.load(model, keep_alive=self._keep_alive)
 
     async def _embed_on(self, lane: _Lane, texts: Sequence[str], tokens: int, timeout_s: float | None) -> EmbedReply:
@@ -181,15 +190,17 @@ class OllamaEmbedder:
         specials = self._specials(lane, await lane.server.version(), len(texts), tokens, counted)
         if counted == tokens + len(texts) * specials:
             return
-        lane.specials = None
-        version = await lane.server.version(fresh=True)  # it may have been updated under us
+        known = await lane.server.version()
+        version = await lane.server.version(fresh=True)
+        if version != known:  # it was updated under us
+            lane.specials = None
         specials = self._specials(lane, version, len(texts), tokens, counted)
         expected = tokens + len(texts) * specials
         if abs(counted - expected) > _slack(texts):
             raise errors.ModelMismatch(
                 f"{lane.server.name} (version {version.text}) counted {counted} tokens for {len(texts)} texts of "
-                f"{self._spec.model} where {expected} are expected: it cuts texts, or its tokenizer is not the one that "
-                "chunks were counted with. Nothing of this batch was kept.",
+                f"{self._spec.model} where {expected} are expected: it cuts texts, or its tokenizer is not the one "
+                "that chunks were counted with. Nothing of this batch was kept.",
                 "Run `pipeline doctor`. If the model was replaced on the server, pull it again, or build a new "
                 "collection.",
             )

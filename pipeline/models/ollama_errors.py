@@ -171,7 +171,7 @@ RULES = (
     Rule(pattern=r"", statuses=(408, 429, 499, 500, 502, 503, 504), make=errors.TransientFault),
     Rule(pattern=r"", statuses=(413,), make=errors.ServerRefused,
          remedy="A proxy limits the size of requests: lower embed.batch_texts."),
-    # Since 0.13.3 whatever goes wrong in the runner is a 400, so one that says nothing known may pass; before, it was ours.
+    # Since 0.13.3 whatever goes wrong in the runner is a 400, so one that is not known may pass; before, it was ours.
     Rule(pattern=r"", statuses=(400,), first=(0, 13, 3), make=errors.TransientFault),
     Rule(pattern=r"^$", statuses=(400,), last=(0, 6, 0), make=errors.TransientFault),  # {"error":{}}
 )  # fmt: skip

@@ -32,6 +32,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     document: str = "{text}"
     matryoshka: tuple[int, ...] = ()
     languages: tuple[str, ...] = ()
+    vocabulary: str = ""  # "bert-base-uncased": the packaged tokenizer counts for this model
 
     @property
     def limit(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline import config, errors
-from pipeline.models import EmbedderSpec, Limits, openai, profiles, tokens
+from pipeline.models import EmbedderSpec, Limits, Tokenizer, openai, profiles, tokens
 from pipeline.models.openai import ModelEntry, OpenAIEmbedder, OpenAIGenerator, Server
 from pipeline.models.resolve import Choice
 
@@ -34,7 +34,7 @@ async def _create(settings: config.Settings, server: Server) -> Choice:
         dims=dims,
         native_dims=native if dims != native else 0,
         limit=(known.max_tokens or entry.context_length or DEFAULT_MAX_TOKENS) - known.specials,
-        tokenizer=tokens.conservative().identity,
+        tokenizer=_tokenizer(known).identity,
         query_template=known.query,
         document_template=known.document,
         languages=known.languages,
@@ -113,6 +113,11 @@ def _choose(listed: Sequence[ModelEntry], model: str, server: Server, setting: s
             f"Load it there, or set {setting} to one of these.",
         )
     return found
+
+
+def _tokenizer(profile: profiles.Profile) -> Tokenizer:
+    """These servers show no vocabulary: the packaged one counts where the profile says so, else a bound."""
+    return tokens.builtin() if profile.vocabulary == "bert-base-uncased" else tokens.conservative()
 
 
 def _limits(settings: config.Settings) -> Limits:

@@ -28,14 +28,16 @@ BUILTIN = Path(__file__).parent / "data" / "all-minilm-l6-v2" / "tokenizer.json"
 BUILTIN_SHA256 = "5fd1c882abbd30517dced455a2c9768945ec726b96727927e4959348d9de550b"
 
 WINDOW = 60_000  # code points tokenised at once: 3 MB of punctuation take 1.8 GB in one call, 91 MB in windows
-LONGEST_WORD = 100  # characters that WordPiece looks at; see _split_long_words
+LONGEST_WORD = 100  # characters of a word that the reference WordPiece looks at; see _split_long_words
+PIECE = 16
+ENDLESS_WORD = 1_000  # characters; no chunk holds such a word whole: it is weighed, not counted
 CACHE_WORDS = 1 << 17  # about 20 MB
 
-# What BertNormalizer takes for a space (it drops \v, \f and U+0085 as control characters: they do not separate words), and the
-# ideographs that it puts between spaces. Cutting there changes no count.
+# What BertNormalizer takes for a space (it drops \v, \f and U+0085 as control characters: they separate no words), the
+# ideographs that it puts between spaces, and the ASCII marks that BertPreTokenizer isolates. Cutting there changes no count.
 _SPACE = " \t\n\r\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _IDEOGRAPH = "\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f\uf900-\ufaff"
-_WORD = re.compile(f"[{_IDEOGRAPH}]|[^{_SPACE}{_IDEOGRAPH}]+")
+_MARK = "!-/:-@\\[-`{-~"
 
 
 def load(path: Path) -> Tokenizer:
@@ -94,15 +96,15 @@ def builtin() -> Tokenizer:
 
 
 def _split_long_words(inner: tokenizers.Tokenizer) -> None:
-    """Count a word of more than 100 characters in pieces of 100.
+    """Count a word of more than 100 characters in pieces of 16.
 
     The reference WordPiece makes such a word a single [UNK]; llama.cpp (llm_tokenizer_wpm_session), which Ollama runs, knows no
-    such limit and would see some 2,000 tokens in a line of base64 that the reference counts as one. The pieces' sum is within a
-    token per 100 characters of llama.cpp's and never below the reference's.
+    such limit and sees some 2,000 tokens in a line of base64 that the reference counts as one. The pieces' sum is within a token
+    a piece of llama.cpp's and never below the reference's. (Short pieces, because WordPiece takes quadratic time in a word.)
     """
     from tokenizers import Regex, pre_tokenizers
 
-    split = pre_tokenizers.Split(Regex(rf"[\s\S]{{1,{LONGEST_WORD}}}"), "isolated")
+    split = pre_tokenizers.Split(Regex(rf"(?=[\s\S]{{{LONGEST_WORD + 1}}})[\s\S]{{{PIECE}}}"), "isolated")
     inner.pre_tokenizer = pre_tokenizers.Sequence([inner.pre_tokenizer, split])
 
 
@@ -139,12 +141,14 @@ class BertTokenizer(FileTokenizer):
 
     def __init__(self, identity: str, inner: tokenizers.Tokenizer) -> None:
         super().__init__(identity, inner)
-        self._words = _WordCounts(inner)
+        special = [re.escape(token.content) for token in inner.get_added_tokens_decoder().values()]
+        self._words = re.compile("|".join([*special, f"[{_MARK}{_IDEOGRAPH}]", f"[^{_SPACE}{_MARK}{_IDEOGRAPH}]+"]))
+        self._counts = _WordCounts(inner)
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Exact for a text of any length."""
-        counts = self._words
-        return [sum(map(counts.__getitem__, _WORD.findall(text))) for text in texts]
+        """Exact for a text of any length, but that a word of more than 1,000 characters counts one for each."""
+        counts, words = self._counts, self._words
+        return [sum(map(counts.__getitem__, words.findall(text))) for text in texts]
 
 
 class _WordCounts(dict[str, int]):
@@ -153,8 +157,8 @@ class _WordCounts(dict[str, int]):
         self._inner = inner
 
     def __missing__(self, word: str) -> int:
-        if len(word) > WINDOW:
-            return sum(self[word[start:end]] for start, end in windows(word))
+        if len(word) > ENDLESS_WORD:
+            return len(word)
         tokens = len(self._inner.encode(word, add_special_tokens=False))
         if len(word) <= LONGEST_WORD:  # longer ones hardly come again
             if len(self) >= CACHE_WORDS:

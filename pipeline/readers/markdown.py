@@ -21,6 +21,7 @@ _TABLE_RULE = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?$") 
 _INDENTED = re.compile(r"(?: {4}| {0,3}\t)")
 _FRONT_TITLE = re.compile(r"^title[ \t]*[:=][ \t]*(.+)$", re.M)
 _FRONT_LINES = 200
+_LINE_CHARS = 1000  # of a line are looked at: all rules are about its beginning, or about short lines
 
 # For the bare text of a heading, on at most a few hundred characters.
 _IMAGE_OR_LINK = re.compile(r"!?\[([^\]\[]*)\](?:\([^()]*\)|\[[^\]]*\])")
@@ -59,8 +60,11 @@ def scan(text: str, start: int = 0) -> list[build.Span]:
     state = lines.Scan()
     fence = ""
     for begin, end in lines.lines(text, start):
-        line = text[begin:end]
-        if fence:
+        line = text[begin : min(end, begin + _LINE_CHARS)]
+        if not line or (line.isspace() and text[begin:end].isspace()):
+            if not fence:
+                _blank(state)
+        elif fence:
             state.end = end
             if _closes(line, fence):
                 fence = ""
@@ -70,7 +74,7 @@ def scan(text: str, start: int = 0) -> list[build.Span]:
             state.put("code", begin, end)
             fence = opened[1]
         else:
-            _line(state, text, begin, end)
+            _line(state, text, line, begin, end)
     state.close()
     return state.spans
 
@@ -80,11 +84,8 @@ def _closes(line: str, fence: str) -> bool:
     return len(bare) >= len(fence) and not bare.strip(fence[0])
 
 
-def _line(state: lines.Scan, text: str, begin: int, end: int) -> None:
-    line = text[begin:end]
-    if not line or line.isspace():
-        _blank(state)
-    elif atx := _ATX.match(line):
+def _line(state: lines.Scan, text: str, line: str, begin: int, end: int) -> None:
+    if atx := _ATX.match(line):
         state.heading(len(atx[1]), bare(line[atx.end() :]), begin, end)
     elif state.kind == "paragraph" and state.lines <= 2 and (underline := _SETEXT.match(line)):
         heading = bare(text[state.start : state.end])

@@ -18,9 +18,12 @@ from pipeline.document import Block
 SECTION, BLOCK, SENTENCE, LINE, WORD, CHARACTER = range(6)
 
 _CLOSING = "”“’」』）】》〉»›\"')\\]"
-_PROSE = re.compile(rf"[。！？；｡]+[{_CLOSING}]*\s*|(?P<latin>[.!?]+[{_CLOSING}]*)\s+|(?P<line>\n\s*)")
+# Possessive, and never begun within a run: a million dots must not be tried from each of them.
+_PROSE = re.compile(
+    rf"[。！？；｡]++[{_CLOSING}]*+\s*+|(?P<latin>(?<![.!?])[.!?]++[{_CLOSING}]*+)\s++|(?P<line>\n\s*+)"
+)
 _LIST = re.compile(r"\n\s*(?P<item>(?:[-*+•◦▪‣–]|\(?(?:\d{1,3}|[A-Za-z])[.)])\s)?")
-_CODE = re.compile(r"\n(?P<gap>\s*\n(?=\S))?\s*")
+_CODE = re.compile(r"\n(?P<gap>\s*\n(?=\S))?\s*+")
 _ROWS = re.compile(r"\n\s*")
 
 _WORD_BEFORE = re.compile(r"[\w.]+$")

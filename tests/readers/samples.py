@@ -18,8 +18,12 @@ def pdf(
     outline: Sequence[tuple[str, int]] = (),
     encrypted: bool = False,
     to_unicode: dict[str, int] | None = None,
+    contents: bytes = b"",
 ) -> bytes:
-    """Pages of lines in Helvetica, 14 points apart; "" is a wider gap. `outline`: titles with page indexes."""
+    """Pages of lines in Helvetica, 14 points apart; "" is a wider gap. `outline`: titles with page indexes.
+
+    `contents`: the stream object that stands in for the pages' own.
+    """
     objects: list[bytes] = [b"", b"", b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>"]
     if to_unicode is not None:
         objects[2] = objects[2][:-2] + b"/ToUnicode 4 0 R>>"
@@ -27,7 +31,7 @@ def pdf(
     kids = []
     for page in pages:
         shown = b" ".join(b"(%s) Tj T*" % _escaped(line) for line in page)
-        objects.append(_stream(b"BT /F1 12 Tf 72 720 Td 14 TL %s ET 10 10 20 20 re f" % shown))
+        objects.append(contents or _stream(b"BT /F1 12 Tf 72 720 Td 14 TL %s ET 10 10 20 20 re f" % shown))
         objects.append(
             b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Resources<</Font<</F1 3 0 R>>>>/Contents %d 0 R>>"
             % len(objects)
@@ -186,14 +190,17 @@ def epub(chapters: Sequence[str], *, title: str = "A small book", more: dict[str
 
 def odt(body: str, *, title: str = "") -> bytes:
     names = (
-        'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" '
+        'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"
+        xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" '
         'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0" xmlns:dc="http://purl.org/dc/elements/1.1/"'
     )
     return packed(
         {
             "mimetype": "application/vnd.oasis.opendocument.text",
-            "content.xml": f"<office:document-content {names}><office:body><office:text>{body}</office:text></office:body></office:document-content>",
-            "meta.xml": f"<office:document-meta {names}><office:meta><dc:title>{title}</dc:title></office:meta></office:document-meta>",
+            "content.xml": f"<office:document-content
+            {names}><office:body><office:text>{body}</office:text></office:body></office:document-content>", "meta.xml":
+            f"<office:document-meta
+            {names}><office:meta><dc:title>{title}</dc:title></office:meta></office:document-meta>",
         }
     )
 

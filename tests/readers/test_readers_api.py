@@ -164,13 +164,15 @@ def test_import_is_light() -> None:
     """The scanner asks for names only: no parser may be loaded for that."""
     code = (
         "import sys; import pipeline.readers as r; r.known('a.pdf'); r.reader_of('a.docx', r.ReaderOptions());"
-        "print([m for m in ('lxml','pypdfium2','openpyxl','unstructured','chardet','zipfile','pyarrow','email','csv') if m in sys.modules])"
+        "print([m for m in ('lxml','pypdfium2','openpyxl','unstructured','chardet','zipfile','pyarrow','email','csv') if
+        m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-# --- files --------------------------------------------------------------------------------------------------------------
+# --- files
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_read_file(tmp_path: Path) -> None:
