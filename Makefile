@@ -7,13 +7,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Through the environment into the recipes, so that a space or a quote in them does no harm.
 DOCS ?= sample_docs
 export DOCS Q
+ifdef COLLECTION
+export PIPELINE_COLLECTION := $(COLLECTION)
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help embed ask test check lock clean
+.PHONY: help embed ask serve test check lock clean
 
 help:
 	@echo 'make embed [DOCS=folder]   read, chunk, embed and index a folder (sample_docs)'
 	@echo 'make ask Q="question"      answer a question from what was embedded'
+	@echo '                           both take COLLECTION=name, to keep several sets of documents apart'
+	@echo 'make serve [ARGS=...]      serve it to Dify and to OpenAI-compatible clients; ARGS go to pipeline serve'
 	@echo 'make test [ARGS=...]       run the tests; ARGS go to pytest'
 	@echo 'make check                 lint, format, types, imports and tests: what a change must pass'
 	@echo 'make lock [ARGS=--upgrade] resolve requirements/*.lock anew'
@@ -27,7 +32,10 @@ embed: $(VENV)/.base
 
 ask: $(VENV)/.base
 	@if [ -z "$$Q" ]; then echo 'Which question? make ask Q="..."' >&2; exit 2; fi
-	@$(BIN)/pipeline ask "$$Q"
+	@$(BIN)/pipeline ask "$$Q" || [ $$? -eq 4 ]
+
+serve: $(VENV)/.base
+	@$(BIN)/pipeline serve $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/pytest $(ARGS)
@@ -72,4 +80,4 @@ lock: $(VENV)/bin/python
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find pipeline tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,10 +11,13 @@ turns, so that a slow moment of the machine hits both. DIR must hold an index ma
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from benchmarks import common
@@ -35,12 +38,34 @@ print(found.select(["text", "uri", "_distance"]).to_arrow().num_rows)
 """
 
 
-def seconds(command: list[str]) -> float:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    wall_s: float
+    cpu_s: float  # user and system, all threads: steadier than wall time on a busy machine
+
+
+def cost(command: list[str]) -> Cost:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wall_s = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         sys.exit(f"{' '.join(command[:6])} ended with {done.returncode}:\n{done.stderr}")
-    return time.perf_counter() - began
+    return Cost(wall_s=wall_s, cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def compare(bare: list[str], ours: list[str], runs: int) -> None:
+    for command in (bare, ours):
+        cost(command)  # the first of each reads the files into memory
+    pairs = [(cost(bare), cost(ours)) for _ in range(runs)]
+    for least, took in pairs:
+        print(
+            f"bare {least.wall_s:.2f} s ({least.cpu_s:.2f} CPU)   pipeline search {took.wall_s:.2f} s ({took.cpu_s:.2f})"
+        )
+    for what, of in (("wall", attrgetter("wall_s")), ("CPU", attrgetter("cpu_s"))):
+        least_s, took_s = (statistics.median(map(of, column)) for column in zip(*pairs, strict=True))
+        print(f"median {what}: bare {least_s:.2f} s, pipeline search {took_s:.2f} s, ratio {took_s / least_s:.2f}")
 
 
 def table_of(data: Path, collection: str) -> tuple[Path, str]:
@@ -68,13 +93,7 @@ def main() -> None:
     bare = [sys.executable, "-c", BARE, str(folder), name, str(builtin.FOLDER), given.question]
     place = ["--data", str(given.data), "--collection", given.collection]
     ours = [*common.COMMAND, *place, "search", given.question, "--json"]
-    seconds(bare)  # the first of each reads the files into memory
-    seconds(ours)
-    pairs = [(seconds(bare), seconds(ours)) for _ in range(given.runs)]
-    for least, took in pairs:
-        print(f"bare {least:.2f} s   pipeline search {took:.2f} s   ratio {took / least:.2f}")
-    middle = [statistics.median(column) for column in zip(*pairs, strict=True)]
-    print(f"median: bare {middle[0]:.2f} s, pipeline search {middle[1]:.2f} s, ratio {middle[1] / middle[0]:.2f}")
+    compare(bare, ours, given.runs)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from pipeline import answer, ids, lance, search
 from pipeline.models import Vectors, builtin, tokens
 
 MODES: tuple[search.Mode, ...] = ("text", "vector", "hybrid")
+LANGUAGES = ("en",)  # of the embedded model
 THRESHOLDS = (0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.60)
 
 
@@ -118,7 +119,7 @@ class Corpus:
 def rank_of(reader: lance.Reader, question: Question, mode: search.Mode) -> int | None:
     """From 0; None when the right paragraph is not among the first ten."""
     vector = None if mode == "text" else question.vector
-    hits = search.search(reader, question.text, vector, search.SearchParams(mode=mode, top_k=10))
+    hits = search.search(reader, question.text, vector, search.SearchParams(mode=mode, top_k=10, languages=LANGUAGES))
     paths = [hit.path for hit in hits]
     return paths.index(str(question.right)) if str(question.right) in paths else None
 
@@ -139,11 +140,11 @@ def retrieval(name: str, corpus: Corpus, folder: Path) -> None:
 
 def refused(reader: lance.Reader, questions: Sequence[Question]) -> list[float]:
     """Share of the questions that are refused, for each threshold."""
-    params = search.SearchParams(top_k=5)
+    params = search.SearchParams(top_k=5, languages=LANGUAGES)
     found = [(question.text, search.search(reader, question.text, question.vector, params)) for question in questions]
     shares = []
     for threshold in THRESHOLDS:
-        ask = answer.AskParams(model=builtin.MODEL, languages=("en",), min_score=threshold)
+        ask = answer.AskParams(model=builtin.MODEL, languages=LANGUAGES, min_score=threshold)
         shares.append(sum(answer.is_unanswerable(text, hits, ask) for text, hits in found) / len(found))
     return shares
 

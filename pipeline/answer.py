@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from pipeline import answer_citations, answer_prompt, answer_stream, answer_text, errors
+from pipeline import answer_citations, answer_prompt, answer_stream, answer_text, errors, scripts
 from pipeline.answer_citations import Citation
 from pipeline.answer_text import terminal_safe
 from pipeline.models import Generator
@@ -171,8 +171,7 @@ async def answer(
 
 def calibrated(model: str, question: str, languages: Sequence[str] = ()) -> Calibration:
     """The thresholds for an embedding model (with or without Ollama's tag) and the question's script."""
-    written = answer_text.script(question)
-    if written and languages and written not in languages:
+    if scripts.is_foreign(question, languages):
         return _WORDS_ALONE
     return _CALIBRATED.get(model.partition(":")[0].rpartition("/")[2], _UNKNOWN_MODEL)
 
@@ -198,7 +197,7 @@ def _sources(hits: Sequence[Hit], cited: set[int]) -> tuple[Source, ...]:
 def _abstained(question: str, hits: Sequence[Hit], *, generated: bool) -> Answer:
     note = "The nearest passages are listed as sources." if hits else "Nothing in the index resembles the question."
     return Answer(
-        text=_NOT_FOUND[answer_text.script(question)],
+        text=_NOT_FOUND[scripts.language(question)],
         sources=_sources(hits, set()),
         abstained=True,
         generated=generated,

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from pipeline import answer_text, errors
+from pipeline import answer_text, errors, scripts
 from pipeline.models import Message
 from pipeline.search import Hit
 
@@ -85,7 +85,7 @@ def fitting(question: str, hits: Sequence[Hit], *, context_tokens: int, window: 
 
 def messages(question: str, shown: Sequence[str]) -> list[Message]:
     """Rules, then the passages as `fitting` returned them and the question last."""
-    language = _LANGUAGES[answer_text.script(question)]
+    language = _LANGUAGES[scripts.language(question)]
     asked = f"Answer in {language}, with the passage numbers in square brackets.\nQuestion: {_on_one_line(question)}"
     return [
         Message(role="system", content=f"{_RULES}\n- Answer in {language}."),

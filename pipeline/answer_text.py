@@ -1,4 +1,4 @@
-"""Words, sentences and scripts of questions and passages, without a model. Also: text made safe for a terminal.
+"""Words and sentences of questions and passages, without a model. Also: text made safe for a terminal.
 
 Knows Unicode; nothing of hits, prompts or citations.
 """
@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
-_CJK_RUN = re.compile(f"[{_CJK}]+")
-_WORD = re.compile(r"[^\W_]+")
+from pipeline import scripts
+
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])|\n+")
 
 STEM = 6  # letters of a word that are compared: "returned" and "returns" are one
@@ -49,8 +48,8 @@ def units(text: str) -> set[str]:
     Japanese, Korean.
     """
     lowered = text.lower()
-    found = {pair for run in _CJK_RUN.findall(lowered) for pair in _pairs(run)}
-    for word in _WORD.findall(_CJK_RUN.sub(" ", lowered)):
+    found = {pair for run in scripts.CJK_RUN.findall(lowered) for pair in _pairs(run)}
+    for word in scripts.WORD.findall(scripts.CJK_RUN.sub(" ", lowered)):
         if word not in _FUNCTION_WORDS and (len(word) >= _SHORTEST or any(map(str.isdigit, word))):
             found.add(word[:STEM])
     return found
@@ -66,16 +65,6 @@ def coverage(question: str, passages: Iterable[str]) -> float:
     if not wanted:
         return 1.0
     return max((len(wanted & units(passage)) / len(wanted) for passage in passages), default=0.0)
-
-
-def script(text: str) -> str:
-    """ "ja", "ko" or "zh" where the text is mostly written so, else ""."""
-    characters = "".join(_CJK_RUN.findall(text))
-    if not characters or 3 * len(characters) < sum(map(len, _WORD.findall(text))):
-        return ""
-    if re.search(r"[\u3040-\u30ff]", characters):
-        return "ja"
-    return "ko" if re.search(r"[\uac00-\ud7af]", characters) else "zh"
 
 
 def excerpt(question: str, passage: str, characters: int) -> str:
@@ -110,4 +99,4 @@ def _grown(sentences: list[str], matches: list[int], best: int, characters: int)
 
 def _joined(sentences: list[str]) -> str:
     """With the blank between them that Chinese and Japanese do not have."""
-    return "".join(one if i == 0 or _CJK_RUN.match(one) else f" {one}" for i, one in enumerate(sentences))
+    return "".join(one if i == 0 or scripts.CJK_RUN.match(one) else f" {one}" for i, one in enumerate(sentences))

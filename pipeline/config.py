@@ -27,6 +27,9 @@ Duration = Annotated[
 ]
 Url = Annotated[str, Meta(pattern=r"\A(https?://\S+)?\Z", description="a URL that begins with http:// or https://")]
 Host = Annotated[str, Meta(pattern=r"\A\S+\Z", description="a host such as http://127.0.0.1:11434")]
+KeyHash = Annotated[
+    str, Meta(pattern=r"\A[0-9a-f]{64}\Z", description="the SHA-256 of a key, as `pipeline serve --new-key` prints it")
+]
 Template = Annotated[str, Meta(pattern=r"\{text\}", description="a text with {text} in it")]
 
 
@@ -112,6 +115,12 @@ class RunSettings(Section, frozen=True, kw_only=True):
     wait_lock_s: Seconds = 0.0
 
 
+class ServeSettings(Section, frozen=True, kw_only=True):
+    host: Annotated[str, Meta(pattern=r"\A[^\s/]+\Z", description="an address such as 127.0.0.1")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8765  # 0: any free one
+    keys: tuple[KeyHash, ...] = ()  # never the keys themselves
+
+
 class ProfileSettings(Section, frozen=True, kw_only=True):
     """An embedding model's facts; see models/profiles.toml."""
 
@@ -137,4 +146,5 @@ class Settings(Section, frozen=True, kw_only=True):
     ask: AskSettings = AskSettings()
     index: IndexSettings = IndexSettings()
     run: RunSettings = RunSettings()
+    serve: ServeSettings = ServeSettings()
     profiles: dict[str, ProfileSettings] = {}

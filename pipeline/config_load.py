@@ -38,6 +38,8 @@ FLAGS = {
     "search.top_k": "--top-k",
     "search.mode": "--mode",
     "ask.passages": "--top-k",
+    "serve.host": "--host",
+    "serve.port": "--port",
 }
 
 

@@ -49,9 +49,9 @@ class _Cost:
         self.tokens |= {key: count for (key, count), has in zip(chunks, there, strict=True) if not has}
 
 
-def plan(settings: config.Settings, request: run.Request, collection: Collection, progress: Progress) -> Report:
-    """Say what `run.execute` would do. Writes nothing, takes no lock."""
-    return asyncio.run(_plan(settings, request, collection, progress))
+def plan(settings: config.Settings, request: run.Request, progress: Progress) -> Report:
+    """Say what `run.execute` would do with the same arguments. Writes nothing, takes no lock."""
+    return asyncio.run(_plan(settings, request, run.collection_of(settings), progress))
 
 
 async def _spec(settings: config.Settings, collection: Collection) -> tuple[EmbedderSpec, str]:

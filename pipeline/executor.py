@@ -154,7 +154,7 @@ def _take(
         done.rows[uri] = before | stat
         return 0
     if read.row is None:
-        context.progress.message(f"{uri}: {read.kind}: {read.reason}")
+        log.info("%s: %s: %s", uri, read.kind, read.reason)
         done.rejects.append(reject("ingest", uri, read.content_hash, read.reader, read.kind, read.reason))
         done.rows[uri] = _snapshot_row(read, None, "")
         return 0

@@ -37,7 +37,6 @@ class Request:
 
     stages: frozenset[str]
     folders: tuple[Path, ...] = ()
-    dry_run: bool = False
     pull: bool = False
     retry: bool = False
     max_delete: float = 0.2
@@ -102,16 +101,12 @@ def look(settings: config.Settings, collection: Collection, folders: Sequence[Pa
 
 
 def execute(settings: config.Settings, request: Request, progress: Progress) -> Report:
-    """Run the stages asked for on whatever is due; under the collection's lock, unless it is a dry run.
+    """Run the stages asked for on whatever is due, under the collection's lock.
 
     Raises:
         PipelineError: with the exit code and the remedy. What was finished before it stays, and is not done again.
     """
     collection = collection_of(settings)
-    if request.dry_run:
-        from pipeline import dry_run  # the one caller; keeps a real run's imports few
-
-        return dry_run.plan(settings, request, collection, progress)
     if "ingest" not in request.stages and not collection.exists:
         raise _nothing(settings)
     scanned = None
@@ -178,10 +173,10 @@ class _Run:
     def _guard(self, dropped: int) -> None:
         """Refuse to drop more of the files than allowed: an unmounted folder must never empty the index."""
         scanned = self.scanned
-        known = (
-            sum(row["status"] == "ok" for row in scanned.before.table.to_pylist()) if scanned and scanned.before else 0
-        )
-        if scanned is None or dropped <= 0 or dropped <= self.request.max_delete * known:
+        if scanned is None or scanned.before is None:
+            return
+        known = sum(row["status"] == "ok" for row in scanned.before.table.to_pylist())
+        if dropped <= self.request.max_delete * known or (scanned.found.files and _others(scanned)):
             return
         if dropped <= GRACE and dropped < known and self.request.max_delete > 0:
             return
@@ -294,6 +289,11 @@ class _Run:
         same = scanned.before is not None and scanned.before.sources == scanned.sources
         if not same or scanned.plan.stale or rows != before:
             self.collection.write_snapshot(table, scanned.sources, scanned.scanned_ns)
+        if _others(scanned) and scanned.before is not None and scanned.plan.gone:
+            self.notes.append(
+                f"This collection held {', '.join(scanned.before.sources)} and now holds {', '.join(scanned.sources)} "
+                "instead. For both, name both; or give each its own --collection NAME."
+            )
         if not rows:
             self.notes.append(f"No documents found in {', '.join(scanned.sources)}.")
         if scanned.found.unknown:
@@ -362,6 +362,11 @@ class _Run:
             notes=tuple(self.notes),
             failures=failures,
         )
+
+
+def _others(scanned: Scanned) -> bool:
+    """Whether other folders were named than last time: a wish, not a mount that failed."""
+    return scanned.before is not None and scanned.before.sources != scanned.sources
 
 
 def _first(caught: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -293,7 +293,8 @@ class WorkerPool:
         self._workers.remove(worker)
         worker.process.kill()
         worker.process.join()
-        worker.process.close()
+        if worker.process.exitcode is not None:  # None: something else in this program has waited for it
+            worker.process.close()
         worker.pipe.close()
 
 

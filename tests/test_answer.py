@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import answer, answer_citations, answer_prompt, answer_text, errors
+from pipeline import answer, answer_citations, answer_prompt, answer_text, errors, scripts
 from pipeline.models import Message, Piece
 from pipeline.models.ollama import OllamaGenerator
 from pipeline.models.ollama_client import Server
@@ -447,7 +447,7 @@ def test_terminal_safe_leaves_nothing_to_obey(text: str) -> None:
     ],
 )
 def test_script(text: str, expected: str) -> None:
-    assert answer_text.script(text) == expected
+    assert scripts.language(text) == expected
 
 
 def test_coverage_counts_the_words_that_say_something() -> None:

@@ -89,18 +89,24 @@ def test_flags_are_those_that_the_settings_name() -> None:
     assert set(config_load.FLAGS.values()) <= seen
 
 
-def test_help_imports_nothing_heavy_and_is_quick(tmp_path: Path) -> None:
+def help_imports(home: Path) -> list[tuple[str, int]]:
+    """Modules that `pipeline --help` imports, with the microseconds that each took by itself."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "pipeline", "--help"],
-        env=command_line.environment(tmp_path),
+        env=command_line.environment(home),
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
         check=True,
     )
-    rows = re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", done.stderr)
-    assert not HEAVY & {name.partition(".")[0] for _, name in rows}
-    assert sum(int(own_us) for own_us, _ in rows) < 300_000
+    return [(name, int(own)) for own, name in re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", done.stderr)]
+
+
+def test_help_imports_nothing_heavy_and_is_quick(tmp_path: Path) -> None:
+    """Under 0.3 s of imports; the best of three, as a busy machine says little about a program."""
+    tries = [help_imports(tmp_path) for _ in range(3)]
+    assert not HEAVY & {name.partition(".")[0] for name, _ in tries[0]}
+    assert min(sum(own for _, own in rows) for rows in tries) < 300_000
 
 
 def test_help_of_a_command_imports_nothing_heavy(tmp_path: Path) -> None:
@@ -381,6 +387,18 @@ def test_json_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
         cwd=Path(__file__).parent.parent,
     )
     assert json.loads(done.stdout.decode("utf-8")) == {"a": "中\udc80"}
+
+
+def test_a_character_that_the_terminal_lacks_is_an_escape(tmp_path: Path) -> None:
+    done = start(tmp_path, "config", "show", env={"PYTHONIOENCODING": "ascii", "PIPELINE_COLLECTION": "文档"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tomllib.loads(done.stdout)["collection"] == "文档"
+
+
+def test_without_a_command_it_shows_help(tmp_path: Path) -> None:
+    result = invoke(tmp_path)
+    assert result.exit_code == 2
+    assert "Commands:" in result.stderr
 
 
 def test_no_color_is_honoured(tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def test_lines_come_at_most_every_ten_seconds() -> None:
 def test_a_line_tells_all_running_tasks_their_rates_and_the_time_left() -> None:
     clock = Clock()
     shown, written = lines(clock)
-    shown.start("files", None, "files")
+    shown.start("files", None, "file")
+    shown.start("rows", None, "row")  # not begun: not told
     shown.start("texts", None, "texts")
     shown.grow("texts", 60)
     shown.grow("texts", 60)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.answer import Answer, Source
 from pipeline.cli import render
 from pipeline.report import Failure, Pending, Planned, Report, Status
 from pipeline.search import Hit
@@ -56,10 +57,8 @@ def test_only_deletions_are_a_change() -> None:
 
 
 def test_an_empty_folder() -> None:
-    assert render.report(done(files={}, provider="", model="", dims=0))[:2] == [
-        "0 files, nothing changed.",
-        "0 chunks. Done in 3.1 s.",
-    ]
+    report = done(files={"new": 0}, provider="", model="", dims=0)
+    assert render.report(report) == ["No files.", "0 chunks. Done in 3.1 s."]
 
 
 @pytest.mark.parametrize(
@@ -215,3 +214,15 @@ def test_a_snippet_is_three_lines_that_fit(text: str, width: int) -> None:
 
 def test_a_snippet_is_safe_and_on_its_own_lines() -> None:
     assert render.snippet("a\x1b[31mred\n\n\tb\x07", 60) == ["ared b"]
+
+
+def test_sources_are_told_by_whether_the_answer_cites_them() -> None:
+    passages = (Source(number=1, hit=hit(), cited=False), Source(number=2, hit=hit(path="b.md", page=None), cited=True))
+    assert list(render.sources(Answer(text="x [2]", sources=passages))) == [
+        "Sources:",
+        "[2] b.md · Leave > Annual · 0.83",
+        "Not cited:",
+        "[1] handbook.pdf · p.3 · Leave > Annual · 0.83",
+    ]
+    assert next(render.sources(Answer(text="no", sources=passages, abstained=True))) == "Nearest passages:"
+    assert list(render.sources(Answer(text="no"))) == []

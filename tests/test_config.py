@@ -322,7 +322,7 @@ def outcome(tmp_path: Path, **sources: Any) -> None:
 
 
 @given(entries=st.dictionaries(WORDS, VALUES, max_size=4))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_file_of_known_and_unknown_keys(
     tmp_path_factory: pytest.TempPathFactory, entries: dict[str, object]
 ) -> None:
@@ -331,7 +331,7 @@ def test_any_file_of_known_and_unknown_keys(
 
 
 @given(data=st.binary(max_size=40) | st.text(ANY, max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")))
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_any_bytes_as_a_file(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_bytes(data)
@@ -340,7 +340,7 @@ def test_any_bytes_as_a_file(tmp_path_factory: pytest.TempPathFactory, data: byt
 
 
 @given(env=st.dictionaries(st.sampled_from(list(VARIABLES)), st.text(ANY), max_size=4))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_variables(tmp_path_factory: pytest.TempPathFactory, env: dict[str, str]) -> None:
     """Lone surrogates included: that is how Python hands on bytes of the environment that are no text."""
     outcome(tmp_path_factory.getbasetemp(), env={name: text.replace("\0", "") for name, text in env.items()})

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from pipeline import config, config_load
+from pipeline import config, config_load, errors
+from pipeline.cli import entry
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = ROOT / "configs" / "default.toml"
@@ -92,3 +95,53 @@ def test_dev_lock_holds_base_lock() -> None:
         for name in ("base.lock", "dev.lock")
     ]
     assert pins[0] < pins[1]
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def readme_commands() -> list[list[str]]:
+    """Every `pipeline …` command line in the README, in a code block or between backticks, in words."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines()] + re.findall(r"`(pipeline [^`]+)`", README)
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("pipeline ")]
+
+
+@pytest.mark.parametrize("words", readme_commands(), ids=" ".join)
+def test_readme_commands_exist(words: list[str]) -> None:
+    """Each is accepted as far as its options: with --help at its end it ends well, and says nothing of an error."""
+    command = entry.cli
+    result = CliRunner().invoke(command, [*words, "--help"])
+    assert result.exit_code == 0, result.output
+    assert "Usage: " in result.output
+
+
+def test_readme_commands_were_found() -> None:
+    names = {word for words in readme_commands() for word in words}
+    assert {"run", "search", "ask", "status", "doctor"} <= names
+
+
+def test_readme_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z]+)\b", README))
+    assert {"embed", "test", "ask", "check"} <= named <= targets
+
+
+def test_links_between_files_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_readme_names_every_exit_code() -> None:
+    def codes(kind: type[errors.PipelineError]) -> set[int]:
+        return {kind.exit_code}.union(*(codes(child) for child in kind.__subclasses__()))
+
+    written = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
+    assert written == codes(errors.PipelineError) | {0, 3}
+
+
+def test_ci_runs_the_readme_s_test_command() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "make test" in README
+    assert script.splitlines()[-1] == "make test"

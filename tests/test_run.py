@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import config, errors, ids, lance, live, run
+from pipeline import config, dry_run, errors, ids, lance, live, run
 from pipeline.progress import Silent
 from pipeline.report import Report
 from pipeline.store import Collection
@@ -68,6 +68,9 @@ class World:
         chosen = frozenset(stages) or ALL
         folders = (self.docs,) if "ingest" in chosen else ()
         return run.execute(self.settings, run.Request(stages=chosen, folders=folders, **options), Silent())
+
+    def plan(self) -> Report:
+        return dry_run.plan(self.settings, run.Request(stages=ALL, folders=(self.docs,)), Silent())
 
     def texts(self, *stages: str, **options: Any) -> int:
         """How many texts a run sends to the server."""
@@ -284,6 +287,20 @@ def test_a_renamed_folder_is_no_mass_deletion(world: World) -> None:
     assert (report.files["moved"], report.files["deleted"], report.embedded_texts) == (6, 0, 0)
 
 
+def test_naming_another_folder_is_a_wish_and_an_empty_one_is_not(world: World) -> None:
+    world.run()
+    first, world.docs = world.docs, world.docs.parent / "others"
+    world.docs.mkdir()
+    with pytest.raises(errors.TooManyDeletions):
+        world.run()
+    (world.docs / "other.md").write_text("Another document.")
+    report = world.run()
+    assert (report.documents, set(world.table().values())) == (1, {"other.md"})
+    assert any("instead" in note for note in report.notes)
+    world.docs = first
+    assert world.texts() == 0, "the vectors of what was there before are kept"
+
+
 def test_a_wrong_folder_leaves_nothing_behind(tmp_path: Path, server: FakeOllama) -> None:
     with pytest.raises(errors.SourceError):
         World(tmp_path, server).run()
@@ -329,7 +346,7 @@ def test_stages_without_a_collection_say_what_to_do_first(tmp_path: Path, server
 
 
 def test_a_dry_run_foretells_the_run(world: World) -> None:
-    before = world.run(dry_run=True)
+    before = world.plan()
     assert not world.data.exists()
     assert before.planned is not None
     done = world.run()
@@ -337,7 +354,7 @@ def test_a_dry_run_foretells_the_run(world: World) -> None:
     assert before.files == done.files
     (world.docs / "0.md").unlink()
     (world.docs / "1.md").write_text("Another text.")
-    foretold = world.run(dry_run=True)
+    foretold = world.plan()
     assert foretold.planned is not None
     assert set(foretold.planned.fates) == {("0.md", "deleted"), ("1.md", "changed")}
     assert foretold.planned.chunks == 1

@@ -153,6 +153,26 @@ def test_a_mode_that_needs_a_vector_says_so(fruit: lance.Reader, mode: search.Mo
         search.search(fruit, "apple", None, search.SearchParams(mode=mode))
 
 
+def test_a_question_that_is_no_text_is_refused(fruit: lance.Reader) -> None:
+    with pytest.raises(errors.UsageError, match="encoding"):
+        find(fruit, "caf\udce9")
+
+
+def test_a_script_that_the_model_does_not_know_is_ranked_by_words(tmp_path: Path) -> None:
+    some = [
+        Passage(text="苹果在秋天成熟", uri="words.md", vector=(0.1, 1.0)),
+        Passage(text="苹果", uri="both.md", vector=(1.0, 0.05)),
+        *(Passage(text=f"近{n}", uri=f"near{n}.md", vector=(1.0, n / 10)) for n in range(3)),
+    ]
+    reader = passages.publish(tmp_path, some)
+    english = find(reader, "苹果什么时候成熟", languages=("en",))
+    assert paths(english) == ["words.md", "both.md", "near0.md", "near1.md", "near2.md"]
+    assert english[2].fused == 0.0
+    assert [hit.score for hit in english] == sorted((hit.score for hit in english), reverse=True)
+    assert paths(find(reader, "苹果什么时候成熟", languages=("en", "zh")))[0] == "both.md"
+    assert paths(find(reader, "苹果什么时候成熟"))[0] == "both.md"
+
+
 def test_a_vector_of_another_model_is_refused(fruit: lance.Reader) -> None:
     with pytest.raises(errors.IndexMismatch):
         search.search(fruit, "apple", np.ones(384, np.float32), search.SearchParams())

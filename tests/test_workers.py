@@ -153,6 +153,7 @@ def test_a_dying_worker_costs_one_call(pool: workers.WorkerPool, call: tuple[str
 
 
 def test_an_idle_worker_that_dies_costs_no_call(pool: workers.WorkerPool) -> None:
+    """Even if another part of the program (here psutil) has waited for the process, so that its exit code is lost."""
     process = psutil.Process(int(str(evaluate(pool, PID))))
     process.kill()
     process.wait(10)
@@ -281,7 +282,7 @@ def test_close_without_any_call() -> None:
     workers.WorkerPool(2, memory_mb=1024).close()
 
 
-# --- how the main program was started ---------------------------------------------------------------------------------------
+# --- how the main program was started ---------------------------------------------------------------------------------
 
 MAIN = """
 import sys

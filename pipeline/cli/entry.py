@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "embed": ("stages", "Embed the passages that have no vector yet."),
     "index": ("stages", "Bring the search index up to date."),
     "doctor": ("overview", "Check this machine, the model server and the settings."),
+    "serve": ("serve", "Serve the collections to Dify and to OpenAI-compatible clients."),
     "config": ("settings", "Show the settings and where they come from."),
     "completion": ("settings", "Print the completion script for a shell."),
 }

@@ -80,7 +80,7 @@ class Bars:
             self._bars[task] = tqdm.tqdm(
                 desc=f"{LABELS.get(task, task):9}",
                 total=total,
-                unit=unit if unit == "B" else f" {unit}",
+                unit=unit if unit == "B" else f" {_plural(unit)}",
                 unit_scale=unit == "B",
                 unit_divisor=1024,
                 leave=False,
@@ -142,7 +142,7 @@ class Lines:
         state.tokens.add(counts.get("tokens", 0))
         if self.clock() - self._last >= LINE_EVERY_S:
             self._last = self.clock()
-            self.write(", ".join(_describe(running) for running in self._tasks.values()))
+            self.write(", ".join(_describe(task) for task in self._tasks.values() if task.done or task.total))
 
     def grow(self, task: str, n: int) -> None:
         state = self._tasks[task]
@@ -159,7 +159,7 @@ class Lines:
 def _describe(task: _Task) -> str:
     """Such as "320 of 1,500 texts (12,345 tokens/s, 1:35 left)"."""
     amount = _bytes if task.unit == "B" else "{:,}".format
-    unit = "" if task.unit == "B" else f" {task.unit}"
+    unit = "" if task.unit == "B" else f" {_plural(task.unit)}"
     total = f" of {amount(task.total)}" if task.total else ""
     rates = []
     if task.tokens.total:
@@ -167,6 +167,10 @@ def _describe(task: _Task) -> str:
     if task.total and task.total > task.done and task.steps.per_second() > 0:
         rates.append(f"{clock_time((task.total - task.done) / task.steps.per_second())} left")
     return f"{amount(task.done)}{total}{unit}" + (f" ({', '.join(rates)})" if rates else "")
+
+
+def _plural(unit: str) -> str:
+    return f"{unit.removesuffix('s')}s"
 
 
 def _bytes(n: int) -> str:

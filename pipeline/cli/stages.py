@@ -88,9 +88,11 @@ def _execute(
     state: State, stages: frozenset[str], docs: tuple[Path, ...], switches: dict[str, bool], **flags: str | None
 ) -> int:
     settings = state.load(**flags).settings
+    from pipeline import dry_run
     from pipeline import run as runner
     from pipeline.cli import render
 
+    planned = switches.pop("dry_run")
     request = runner.Request(
         stages=stages,
         folders=_folders(settings, docs) if "ingest" in stages else (),
@@ -98,7 +100,7 @@ def _execute(
         **switches,
     )
     progress = state.progress()
-    report = runner.execute(settings, request, progress)
+    report = (dry_run.plan if planned else runner.execute)(settings, request, progress)
     if state.json:
         put_json(report.to_json())
     for line in render.report(report):
@@ -120,13 +122,10 @@ def _folders(settings: config.Settings, docs: tuple[Path, ...]) -> tuple[Path, .
         return tuple(Path(folder) for folder in settings.source.folders)
     from pipeline import run as runner
 
-    try:
-        before = runner.status(settings).folders
-    except errors.NoIndex:
-        before = ()
+    before = runner.last_folders(settings)
     if not before:
         raise errors.UsageError(
             "Which documents? No folder was named, and this collection has none yet.",
             "Name one: pipeline run ~/Documents (or set source.folders in pipeline.toml).",
         )
-    return tuple(Path(folder) for folder in before)
+    return before

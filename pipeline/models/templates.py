@@ -1,6 +1,7 @@
 """The exact text that stands for a passage: document template applied to context and text.
 
-Two stages build it (chunk counts and names it, embed sends it) and must agree to the letter. Knows nothing of models or tables.
+Two stages build it (chunk counts and names it, embed sends it) and must agree to the letter. Knows nothing of models
+or tables.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ NO_TITLE = "none"  # what EmbeddingGemma's own template says for a passage witho
 
 
 def document(template: str, text: str, title: str = "") -> str:
-    """`template` with `{text}` and `{title}` filled in; only the first `{text}` counts, so that braces in a title capture nothing."""
+    """`template` with `{text}` and `{title}` filled in; what braces the text or the title hold stays as it is."""
     before, _, after = template.partition("{text}")
     return before.replace("{title}", title or NO_TITLE) + text + after.replace("{title}", title or NO_TITLE)
 

@@ -30,11 +30,11 @@ BUILTIN_SHA256 = "5fd1c882abbd30517dced455a2c9768945ec726b96727927e4959348d9de55
 WINDOW = 60_000  # code points tokenised at once: 3 MB of punctuation take 1.8 GB in one call, 91 MB in windows
 LONGEST_WORD = 100  # characters of a word that the reference WordPiece looks at; see _split_long_words
 PIECE = 16
-ENDLESS_WORD = 1_000  # characters; no chunk holds such a word whole: it is weighed, not counted
 CACHE_WORDS = 1 << 17  # about 20 MB
 
 # What BertNormalizer takes for a space (it drops \v, \f and U+0085 as control characters: they separate no words), the
-# ideographs that it puts between spaces, and the ASCII marks that BertPreTokenizer isolates. Cutting there changes no count.
+# ideographs that it puts between spaces, and the ASCII marks that BertPreTokenizer isolates. Cutting there changes no
+# count.
 _SPACE = " \t\n\r\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _IDEOGRAPH = "\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f\uf900-\ufaff"
 _MARK = "!-/:-@\\[-`{-~"
@@ -58,17 +58,13 @@ def from_json(text: str) -> Tokenizer:
     Raises:
         ConfigError: it is not a tokenizer.json.
     """
-    os.environ.setdefault(
-        "TOKENIZERS_PARALLELISM", "false"
-    )  # the workers are the parallelism; also silences its warning after a fork
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are the parallelism; no warning after a fork
     import tokenizers
 
     try:
         inner = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the package raises bare Exception for every fault of the file
-        raise errors.ConfigError(
-            f"not a tokenizer.json: {error}", "Download the model's tokenizer.json again."
-        ) from error
+        raise errors.ConfigError(f"not a tokenizer.json: {error}", "Download the model's tokenizer again.") from error
     inner.no_truncation()
     inner.no_padding()
     identity = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -98,9 +94,10 @@ def builtin() -> Tokenizer:
 def _split_long_words(inner: tokenizers.Tokenizer) -> None:
     """Count a word of more than 100 characters in pieces of 16.
 
-    The reference WordPiece makes such a word a single [UNK]; llama.cpp (llm_tokenizer_wpm_session), which Ollama runs, knows no
-    such limit and sees some 2,000 tokens in a line of base64 that the reference counts as one. The pieces' sum is within a token
-    a piece of llama.cpp's and never below the reference's. (Short pieces, because WordPiece takes quadratic time in a word.)
+    The reference WordPiece makes such a word a single [UNK]; llama.cpp (llm_tokenizer_wpm_session), which Ollama runs,
+    knows no such limit and sees some 2,000 tokens in a line of base64 that the reference counts as one. The pieces' sum
+    is within a token a piece of llama.cpp's and never below the reference's. (Short pieces, because WordPiece takes
+    quadratic time in a word.)
     """
     from tokenizers import Regex, pre_tokenizers
 
@@ -134,41 +131,42 @@ class FileTokenizer:
 
 
 class BertTokenizer(FileTokenizer):
-    """WordPiece after BertPreTokenizer: a text counts as the sum of its words, so each word is tokenised once and remembered.
+    """WordPiece after BertPreTokenizer: a text counts as the sum of its words, so each is tokenised once and kept.
 
     Measured on 1.2 MB of English: 1.5 MB/s without, more than 10 MB/s with the words known.
     """
 
-    def __init__(self, identity: str, inner: tokenizers.Tokenizer) -> None:
+    def __init__(self, identity: str, inner: tokenizers.Tokenizer, cache_words: int = CACHE_WORDS) -> None:
         super().__init__(identity, inner)
         special = [re.escape(token.content) for token in inner.get_added_tokens_decoder().values()]
         self._words = re.compile("|".join([*special, f"[{_MARK}{_IDEOGRAPH}]", f"[^{_SPACE}{_MARK}{_IDEOGRAPH}]+"]))
-        self._counts = _WordCounts(inner)
+        self._counts = _WordCounts(inner, cache_words)
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Exact for a text of any length, but that a word of more than 1,000 characters counts one for each."""
+        """Exact for a text of any length."""
         counts, words = self._counts, self._words
         return [sum(map(counts.__getitem__, words.findall(text))) for text in texts]
 
 
 class _WordCounts(dict[str, int]):
-    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+    def __init__(self, inner: tokenizers.Tokenizer, most: int) -> None:
         super().__init__()
         self._inner = inner
+        self._most = most
 
     def __missing__(self, word: str) -> int:
-        if len(word) > ENDLESS_WORD:
-            return len(word)
+        if len(word) > WINDOW:
+            return sum(self[word[start:end]] for start, end in windows(word))
         tokens = len(self._inner.encode(word, add_special_tokens=False))
         if len(word) <= LONGEST_WORD:  # longer ones hardly come again
-            if len(self) >= CACHE_WORDS:
+            if len(self) >= self._most:
                 self.clear()
             self[word] = tokens
         return tokens
 
 
 def windows(text: str, size: int = WINDOW) -> Iterator[tuple[int, int]]:
-    """Half-open ranges of at most `size` code points that cover `text`, cut where it hurts least: line end, space, anywhere."""
+    """Half-open ranges of at most `size` code points that cover `text`, cut at a line end, a space or anywhere safe."""
     start = 0
     while len(text) - start > size:
         end = _safe_cut(text, start, start + size)
@@ -212,13 +210,13 @@ _BOUND = re.compile(
 
 
 class BoundTokenizer:
-    """Counts for a model whose vocabulary is unknown: more than it will need, though not the certain bound of one per byte.
+    """Counts for a model of unknown vocabulary: more than it will need, though not the certain bound of one per byte.
 
-    One token for up to three letters of a word, for each digit, mark, newline run and two-byte letter (é, Cyrillic, Arabic);
-    one for each character of an alphanumeric run above 20; two for other characters of the basic plane (CJK) and four
-    above it (emoji). Subword vocabularies spend 1.2–1.5 tokens on an English word (this: 2), 0.6–1.3 on a Chinese
-    character, 2–2.3 where a vocabulary has only bytes (GPT-2). One per byte would make chunks a quarter of the size asked for;
-    rare text that beats this bound comes back from the server as too long and is cut again by whoever sent it.
+    One token for up to three letters of a word, for each digit, mark, newline run and two-byte letter (é, Cyrillic,
+    Arabic); one for each character of an alphanumeric run above 20; two for other characters of the basic plane (CJK)
+    and four above it (emoji). Subword vocabularies spend 1.2–1.5 tokens on an English word (this: 2), 0.6–1.3 on a
+    Chinese character, 2–2.3 where a vocabulary has only bytes (GPT-2). One per byte would make chunks a quarter of the
+    size asked for; rare text that beats this bound comes back from the server as too long, and its sender cuts it.
     """
 
     identity = "bound-1"

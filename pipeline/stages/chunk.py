@@ -1,12 +1,13 @@
 """Chunk: documents -> the passages that are embedded, at content-defined boundaries.
 
-Every chunk is exactly `text[start:end]` of its document, all chunks of a document cover its non-white text once and in order, and
-none is above the model's limit with template and context counted. Headings always begin a chunk, except where neighbouring
-sections under one parent are too small to stand alone. Inside a section cuts are chosen by `chunk_cuts`, so that an edit changes
-one chunk in most cases, two or three in some, and more in about one of 3,000 random edits; all others keep their `embed_key`.
+Every chunk is exactly `text[start:end]` of its document, all chunks of a document cover its non-white text once and in
+order, and none is above the model's limit with template and context counted. Headings always begin a chunk, except
+where neighbouring sections under one parent are too small to stand alone. Inside a section cuts are chosen by
+`chunk_cuts`, so that an edit changes one chunk in most cases, two or three in some, and more in about one of 3,000; all
+others keep their `embed_key`.
 
-There is no overlap: text repeated in two chunks costs tokens, wins the same question twice, and would tie a chunk's key to its
-neighbour's text; the heading path as context does what overlap is meant for.
+There is no overlap: text repeated in two chunks costs tokens, wins the same question twice, and would tie a chunk's key
+to its neighbour's text; the heading path as context does what overlap is meant for.
 """
 
 from __future__ import annotations

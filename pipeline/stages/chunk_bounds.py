@@ -1,7 +1,7 @@
 """Where a text may be cut, how good each place is, and a number that depends on what stands around it alone.
 
-Knows characters and block kinds; knows nothing of tokens, chunk sizes or tables. A boundary is the offset where the next unit
-begins; the white space before it belongs to the unit that ends.
+Knows characters and block kinds; knows nothing of tokens, chunk sizes or tables. A boundary is the offset where the
+next unit begins; the white space before it belongs to the unit that ends.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ SECTION, BLOCK, SENTENCE, LINE, WORD, CHARACTER = range(6)
 
 _CLOSING = "”“’」』）】》〉»›\"')\\]"
 # Possessive, and never begun within a run: a million dots must not be tried from each of them.
-_PROSE = re.compile(
-    rf"[。！？；｡]++[{_CLOSING}]*+\s*+|(?P<latin>(?<![.!?])[.!?]++[{_CLOSING}]*+)\s++|(?P<line>\n\s*+)"
-)
+_PROSE = re.compile(rf"[。！？；｡]++[{_CLOSING}]*+\s*+|(?P<latin>(?<![.!?])[.!?]++[{_CLOSING}]*+)\s++|(?P<line>\n\s*+)")
 _LIST = re.compile(r"\n\s*(?P<item>(?:[-*+•◦▪‣–]|\(?(?:\d{1,3}|[A-Za-z])[.)])\s)?")
 _CODE = re.compile(r"\n(?P<gap>\s*\n(?=\S))?\s*+")
 _ROWS = re.compile(r"\n\s*")
 
 _WORD_BEFORE = re.compile(r"[\w.]+$")
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st sr jr inc ltd co corp vs cf al ca approx dept est fig figs eq eqs sec no nos nr vol pp ed eds "
-    "jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun "
-    "bzw usw ggf evtl inkl exkl sog str tel abs art abb tab bsp hrsg vgl zzgl max min mme mlle".split()
+    """
+    mr mrs ms dr prof st sr jr inc ltd co corp vs cf al ca approx dept est fig figs eq eqs sec no nos nr vol pp ed eds
+    jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun
+    bzw usw ggf evtl inkl exkl sog str tel abs art abb tab bsp hrsg vgl zzgl max min mme mlle
+    """.split()  # noqa: SIM905 – a list of 80 quoted words reads worse
 )
 
 
@@ -65,7 +65,7 @@ def _prose(text: str, block: Block) -> Iterator[tuple[int, int]]:
 
 
 def _ends_sentence(text: str, match: re.Match[str], start: int) -> bool:
-    """Whether a mark followed by white space ends a sentence: not after an abbreviation, an initial, a number of one or two digits."""
+    """Whether a mark before white space ends a sentence: not after an abbreviation, an initial, one or two digits."""
     if text[match.end()].islower():
         return False
     if match["latin"][0] != ".":
@@ -106,7 +106,7 @@ def codes(text: str) -> NDArray[np.uint32]:
 
 
 def numbers(points: NDArray[np.uint32], at: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """A well-mixed 60-bit number for each offset, from the 24 characters before and after it alone (zeros beyond the ends)."""
+    """A well-mixed 60-bit number for each offset, from the 24 characters on either side alone (zeros beyond ends)."""
     padded = np.zeros(len(points) + 2 * NEIGHBOURHOOD, dtype=np.uint32)
     padded[NEIGHBOURHOOD:-NEIGHBOURHOOD] = points
     parts = [_mix(padded, at[low : low + _BATCH]) for low in range(0, len(at), _BATCH)]
@@ -125,8 +125,8 @@ def _mix(padded: NDArray[np.uint32], at: NDArray[np.int64]) -> NDArray[np.uint64
 def within_unit(text: str) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Ever finer offsets at which a unit too long for a chunk may be cut, as (rank, offsets): lines, words, anywhere.
 
-    Words and characters come thinned by their own numbers first, so that the choice is local and a line of 20 MB makes some
-    400,000 candidates; then every eighth, for text so regular that no number is ever chosen; then all.
+    Words and characters come thinned by their own numbers first, so that the choice is local and a line of 20 MB makes
+    some 400,000 candidates; then every eighth, for text so regular that no number is ever chosen; then all.
     """
     points = codes(text)
     yield LINE, np.array([m.end() for m in _ROWS.finditer(text) if m.end() < len(text)], dtype=np.int64)

@@ -62,7 +62,10 @@ def one_line(text: str) -> str:
 
 
 def clip(parts: Sequence[str], tokenizer: Tokenizer, budget: int) -> str:
-    """`parts` joined, at most `budget` tokens: the middle of the path goes first, then the outermost, and at last the end of the innermost."""
+    """`parts` joined, at most `budget` tokens.
+
+    The middle of the path goes first, from outside in; then the title; at last the end of the innermost heading.
+    """
     left = list(parts)
     joined = SEPARATOR.join(left)
     while tokenizer.count([joined])[0] > budget:

@@ -1,4 +1,4 @@
-"""One document's outline cut into chunks that fit: rooms by context, cuts by `chunk_cuts`, and a recount of what is really sent.
+"""One document's outline cut into chunks that fit: rooms by context, cuts by `chunk_cuts`, a recount of what is sent.
 
 Knows tokens and templates; knows nothing of Arrow or ids.
 """
@@ -131,7 +131,7 @@ class Fitter:
         return new_at, new_ranks, list(accumulate(weights))
 
     def _taken_apart(self, start: int, end: int, weight: int, room: int) -> Iterator[tuple[int, int, int]]:
-        """(end, rank of the boundary there, weight) of each part of a unit; the unit itself where it is not above `room`."""
+        """(end, rank of the boundary there, weight) of each part of a unit; of the unit itself if not above `room`."""
         parts = [(end, chunk_bounds.SECTION, weight)]
         if weight <= room:
             return iter(parts)
@@ -146,10 +146,10 @@ class Fitter:
     ) -> list[tuple[int, int, int]]:
         finer: list[tuple[int, int, int]] = []
         for end, old, weight in parts:
-            if weight <= room:
+            low, high = np.searchsorted(offsets, (start + 1, end))
+            if weight <= room or low == high:
                 finer.append((end, old, weight))
             else:
-                low, high = np.searchsorted(offsets, (start + 1, end))
                 at = [start, *offsets[low:high].tolist(), end]
                 ends = chunk_sections.weigh(self._doc.text, at, self._tokenizer, self._chars_per_token)
                 inner = [rank] * (len(at) - 2) + [old]
@@ -158,7 +158,7 @@ class Fitter:
         return finer
 
     def _fitted(self, pieces: Sequence[tuple[int, int]]) -> list[Chunk]:
-        """Chunks of the pieces, each counted as it is sent; what is above the cap all the same is cut again with less room."""
+        """Chunks of the pieces, each counted as it is sent; what is above the cap all the same is cut again."""
         made = [self._made(start, end) for start, end in pieces]
         whole = [chunk for chunk in made if chunk is not None]
         counts = self._tokenizer.count([chunk.sent for chunk in whole])
@@ -193,4 +193,8 @@ class Fitter:
     def _smaller(self, chunk: Chunk) -> list[Chunk]:
         """Happens where counts do not add up: a word cut in two, a tokenizer that joins over a cut."""
         _, _, ends = self._units(chunk.start, chunk.end)
-        return self._fitted(self._cut(chunk.start, chunk.end, max(1, ends[-1] // 2)))
+        pieces = self._cut(chunk.start, chunk.end, max(1, ends[-1] // 2))
+        if len(pieces) == 1:  # the parts count so little that no cut seems needed: the whole says otherwise
+            middle = (chunk.start + chunk.end) // 2
+            pieces = [(chunk.start, middle), (middle, chunk.end)]
+        return self._fitted(pieces)

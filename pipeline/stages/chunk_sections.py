@@ -49,7 +49,10 @@ class Outline:
 
 
 def outline(text: str, title: str, blocks: Sequence[Block], tokenizer: Tokenizer, chars_per_token: int) -> Outline:
-    """The units of a document and their weights; `chars_per_token`: a unit of more characters a token than this weighs by them."""
+    """The units of a document and their weights.
+
+    `chars_per_token`: a unit of more characters a token than this weighs by its characters.
+    """
     covered = cover(text, blocks)
     found = list(_boundaries(text, covered))
     at = [offset for offset, _ in found]
@@ -74,7 +77,7 @@ def weigh(text: str, at: Sequence[int], tokenizer: Tokenizer, chars_per_token: i
 
 
 def cover(text: str, blocks: Sequence[Block]) -> list[Block]:
-    """`blocks` without the empty ones; text that no block claims (there should be none but white space) becomes paragraphs."""
+    """`blocks` without the empty ones; text that no block claims (only white space should be) becomes paragraphs."""
     covered: list[Block] = []
     done = 0
     for block in blocks:
@@ -96,15 +99,16 @@ def _stray(text: str, start: int, end: int, before: Sequence[Block]) -> Block:
 
 
 def _boundaries(text: str, blocks: Sequence[Block]) -> Iterator[tuple[int, int]]:
-    """(offset, rank) of every unit. None between a heading and what follows it, nor before headings that nothing follows."""
+    """(offset, rank) of every unit; none between a heading and what follows, nor before headings without content."""
     last_content = max((n for n, block in enumerate(blocks) if block.kind != "heading"), default=-1)
     before: Block | None = None
     for number, block in enumerate(blocks):
         if before is None:
             yield 0, chunk_bounds.SECTION
         elif before.kind != "heading" and number <= last_content:
-            heading = block.kind == "heading"
-            yield block.start, chunk_bounds.SECTION if heading else chunk_bounds.between(text, before, block)
+            # A path can change without a heading in the text: sheets of a workbook.
+            new = block.kind == "heading" or block.heading_path != before.heading_path
+            yield block.start, chunk_bounds.SECTION if new else chunk_bounds.between(text, before, block)
         if block.kind != "heading":
             yield from (found for found in chunk_bounds.inside(text, block) if found[0] < block.end)
         before = block

@@ -188,19 +188,24 @@ def epub(chapters: Sequence[str], *, title: str = "A small book", more: dict[str
     )
 
 
-def odt(body: str, *, title: str = "") -> bytes:
-    names = (
-        'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"
-        xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" '
-        'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0" xmlns:dc="http://purl.org/dc/elements/1.1/"'
+_ODF_NAMES = " ".join(
+    (
+        'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"',
+        'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"',
+        'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0"',
+        'xmlns:dc="http://purl.org/dc/elements/1.1/"',
     )
+)
+
+
+def odt(body: str, *, title: str = "") -> bytes:
+    content = f"<office:body><office:text>{body}</office:text></office:body>"
+    meta = f"<office:meta><dc:title>{title}</dc:title></office:meta>"
     return packed(
         {
             "mimetype": "application/vnd.oasis.opendocument.text",
-            "content.xml": f"<office:document-content
-            {names}><office:body><office:text>{body}</office:text></office:body></office:document-content>", "meta.xml":
-            f"<office:document-meta
-            {names}><office:meta><dc:title>{title}</dc:title></office:meta></office:document-meta>",
+            "content.xml": f"<office:document-content {_ODF_NAMES}>{content}</office:document-content>",
+            "meta.xml": f"<office:document-meta {_ODF_NAMES}>{meta}</office:document-meta>",
         }
     )
 

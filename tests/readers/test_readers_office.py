@@ -99,7 +99,8 @@ ODT = (
     "<text:tracked-changes><text:p>deleted</text:p></text:tracked-changes>"
     "<text:list><text:list-item><text:p>one</text:p></text:list-item><text:list-item><text:p>two</text:p>"
     "</text:list-item></text:list><table:table><table:table-row><table:table-cell><text:p>a</text:p></table:table-cell>"
-    '<table:table-cell table:number-columns-repeated="2"><text:p>b</text:p></table:table-cell></table:table-row></table:table>'
+    '<table:table-cell table:number-columns-repeated="2"><text:p>b</text:p></table:table-cell>'
+    "</table:table-row></table:table>"
 )
 
 

@@ -22,7 +22,7 @@ from pipeline import readers
 options = readers.ReaderOptions(**json.loads(sys.argv[2]))
 with open(sys.argv[1], "rb") as file:
     made = readers.read_bytes(file.read(), sys.argv[1], options)
-heavy = ("spacy", "numba", "nltk", "torch", "huggingface_hub", "unstructured_client", "onnxruntime", "lancedb", "pyarrow")
+heavy = "spacy numba nltk torch huggingface_hub unstructured_client onnxruntime lancedb pyarrow".split()
 print(json.dumps([made.reader, len(made.text), [name for name in heavy if name in sys.modules]]))
 """
 EXTERNAL = '<!DOCTYPE d [<!ENTITY x SYSTEM "http://127.0.0.1:9/x">]>'

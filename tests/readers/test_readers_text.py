@@ -168,7 +168,8 @@ def test_tex() -> None:
 
 
 def test_plain_text_believes_only_marked_headings() -> None:
-    text = "MINUTES OF THE BOARD\n\nShort line\n\n1. Why we met\n\nThe chair spoke.\n\n2. Money\n\nIt is gone.\n\n2.1 Dues\n\nx\n"
+    lines = ("MINUTES OF THE BOARD", "Short line", "1. Why we met", "The chair spoke.", "2. Money", "It is gone.")
+    text = "\n\n".join((*lines, "2.1 Dues", "x"))
     made = read(text.encode(), "minutes.txt")
     assert made.title == "MINUTES OF THE BOARD"
     assert paths(made) == [("1. Why we met",), ("2. Money",), ("2. Money", "2.1 Dues")]
@@ -190,7 +191,8 @@ def test_data_formats_have_neither_title_nor_headings() -> None:
 
 
 def test_code_blocks_are_top_level_groups() -> None:
-    source = '"""Check the month.\n\nMore."""\n\nimport os\n\n\ndef f():\n    a = 1\n\n    return a\n\n\nclass C:\n    pass\n'
+    source = '"""Check the month.\n\nMore."""\n\nimport os\n\n\ndef f():\n    a = 1\n\n    return a\n\n\n'
+    source += "class C:\n    pass\n"
     made = read(source.encode(), "check.py")
     assert made.title == "Check the month."
     assert texts(made)[-2:] == ["def f():\n    a = 1\n\n    return a", "class C:\n    pass"]
