@@ -69,10 +69,8 @@ _RUST_SOURCE = re.compile(r",?\s*\S+\.rs:\d+:\d+")
 
 
 def preload() -> None:
-    """Import lancedb (1.0-1.4 s, most of it outside the interpreter's lock): call it in a thread while the question
-    is embedded.
-    """
-    os.environ.setdefault("LANCE_LOG", "error")  # read once, when the library is loaded
+    """Import lancedb (1.0-1.4 s): call it in a thread while the question is embedded."""
+    os.environ.setdefault("LANCEDB_LOG", "error")  # read once, at the import; else Rust's warnings go to stderr
     import lancedb  # noqa: F401
 
 
@@ -151,8 +149,7 @@ class Table:
 
         Raises:
             CorruptStore: other columns, a null, or a vector that is infinite, not a number or all zeros (Lance takes
-                some of these
-                without a word); also whatever `reader` itself raises.
+                some of these without a word); also whatever `reader` itself raises.
         """
         lance_rows.check_columns(reader.schema, index_schema(self._dims))
         schema = self._table.schema
@@ -212,9 +209,7 @@ class Table:
         lance_disk.sync_tag(self._folder, LIVE)
 
     def _index(self, rows: int, vector_index_from: int) -> bool:
-        """Create the indexes that are missing or worn out; later rows join them by `optimize`. True when something
-        was done.
-        """
+        """Create the indexes that are missing or worn out; True when there were any. Later rows join by `optimize`."""
         from lancedb.index import FTS
 
         present = _indices(self._table)
@@ -225,9 +220,8 @@ class Table:
             return stale
         if "vector" in present:
             self._table.drop_index(present["vector"].name)
-        self._table.optimize(
-            cleanup_older_than=NEVER
-        )  # training with deleted rows in the table takes 3 to 14 times as long
+        # Training with deleted rows in the table takes 3 to 14 times as long.
+        self._table.optimize(cleanup_older_than=NEVER)
         self._table.create_index("vector", config=self._vector_config())
         return True
 

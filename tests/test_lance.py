@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -406,6 +407,16 @@ def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr() == ("", "")
 
 
+def test_the_library_writes_no_warnings(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    lance.preload()
+    import lancedb
+
+    lancedb.connect(tmp_path).create_table(
+        "t", data=pa.table({"a": [1]}), mode="overwrite"
+    )  # Rust warns here by default
+    assert capfd.readouterr() == ("", "")
+
+
 # --- a folder that was damaged
 
 
@@ -510,6 +521,7 @@ def wait_then_night(folder: str) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     night(Path(folder))
+    print("done", flush=True)
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
@@ -525,11 +537,12 @@ def let_go(process: subprocess.Popen[str]) -> None:
 
 def kill_during_the_night(process: subprocess.Popen[str], folder: Path, after_s: float) -> None:
     """Let it work, read what is published all the while, and kill it."""
+    timer = threading.Timer(after_s, process.kill)
     let_go(process)
-    until = time.monotonic() + after_s
-    while time.monotonic() < until:
+    timer.start()
+    while process.poll() is None:
         assert published(folder) in (texts(OLD), texts(range(GONE.stop, NEW.stop)))
-    process.kill()
+    timer.join()
     process.communicate()
 
 
@@ -545,8 +558,10 @@ def test_killed_writers_never_show_half_a_night(tmp_path: Path) -> None:
         assert process.stdout.readline() == "ready\n"
     began = time.monotonic()
     let_go(processes[0])
-    processes[0].communicate()
+    assert processes[0].stdout is not None
+    assert processes[0].stdout.readline() == "done\n"
     took_s = time.monotonic() - began
+    processes[0].communicate()
     moments = random.Random(1)
     for n in range(1, KILLS + 1):
         folder = tmp_path / str(n)

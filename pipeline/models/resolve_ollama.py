@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TypeVar
+
+import msgspec
 
 from pipeline import config, errors
 from pipeline.models import (
@@ -20,6 +23,7 @@ from pipeline.models import (
     profiles,
     tokens,
     vocabulary,
+    wordpiece,
 )
 from pipeline.models.ollama import Counting, OllamaEmbedder, OllamaGenerator
 from pipeline.models.ollama_client import Server, Show, Tag
@@ -88,12 +92,18 @@ async def generator(settings: config.Settings, environment: Mapping[str, str]) -
 
 def counting(tokenizer: str) -> Counting:
     """What counts by the tokenizer of this identity are worth against the server's."""
-    if tokenizer == tokens.conservative().identity:
-        return Counting(exact=False)
-    packaged = tokens.builtin()
-    if tokenizer != packaged.identity:
-        return Counting(exact=True)
-    return Counting(exact=True, wordpiece=True, same_input=_reads_alike)
+    if tokenizer != tokens.builtin().identity:
+        return Counting(exact=False)  # a bound, or a vocabulary of which we do not know how servers read it
+    return Counting(exact=True, wordpiece=True, readings=_readings, same_input=_reads_alike)
+
+
+def _readings(texts: Sequence[str]) -> Iterable[int]:
+    return _packaged_readings().totals(texts)
+
+
+@cache
+def _packaged_readings() -> wordpiece.Readings:
+    return wordpiece.readings(msgspec.json.decode(vocabulary.packaged()))
 
 
 def _reads_alike(a: str, b: str) -> bool:

@@ -20,8 +20,9 @@ import pypdfium2
 from pipeline import errors
 from pipeline.readers import build, decode
 
-_PASSWORD = 4  # FPDF_ERR_PASSWORD
-_SECURITY = 5  # FPDF_ERR_SECURITY: a handler that is not known
+# In the trailer, which is never encrypted or compressed itself. pdfium's error code cannot be asked: where a document
+# opens but has no pages (pypdfium2 5.15), it is that of the document before, and the answer would depend on the order.
+_ENCRYPTED = b"/Encrypt"
 _MAX_BOOKMARKS = 10_000
 
 # Latin ligatures and the Kangxi radicals that Chinese fonts map common characters to ("⼀" for "一"): only these get
@@ -78,11 +79,13 @@ def _extract(data: bytes) -> _Extract:
     try:
         pdf = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
-        if error.err_code in (_PASSWORD, _SECURITY):
+        if _ENCRYPTED in data:
             raise errors.DocumentError(
                 "encrypted", "protected by a password", "Save a copy without the password."
             ) from error
-        raise errors.DocumentError("damaged", f"pdfium cannot open it: {error}") from error
+        raise errors.DocumentError(
+            "damaged", "pdfium cannot open it: not a PDF that it understands, or without pages"
+        ) from error
     try:
         raw = [_page_text(pdf, index) for index in range(len(pdf))]
         title = pdf.get_metadata_value("Title")

@@ -69,6 +69,13 @@ def test_encrypted() -> None:
     assert "password" in error.remedy
 
 
+def test_the_kind_does_not_depend_on_what_was_read_before() -> None:
+    """pdfium keeps the error code of an earlier document where one opens but has no pages."""
+    without_pages, locked = samples.pdf([]), samples.pdf([["secret"]], encrypted=True)
+    kinds = [refusal(data, "a.pdf").kind for data in (without_pages, locked, without_pages, b"%PDF-1.4", locked)]
+    assert kinds == ["damaged", "encrypted", "damaged", "damaged", "encrypted"]
+
+
 def test_pictures_only() -> None:
     error = refusal(samples.pdf([[], []]), "scan.pdf")
     assert error.kind == "needs_ocr"

@@ -1,0 +1,107 @@
+"""The application: all routes, and errors in each client's own words. A new interface is a line in `create`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+import pipeline
+from pipeline import config, errors
+from pipeline.serve import citing, dify, faults, guard, openai
+from pipeline.serve.faults import Refusal
+from pipeline.serve.shelf import Shelf
+
+log = logging.getLogger(__name__)
+
+
+def create(settings: config.Settings, door: guard.Door) -> ASGIApp:
+    """The whole service behind its guard, as an ASGI application with a lifespan."""
+    shelf = Shelf(settings)
+    # No interactive documentation: its pages load their scripts from elsewhere. /openapi.json is there.
+    app = FastAPI(
+        title="embed-pipeline",
+        version=pipeline.__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lambda _: _living(shelf),
+    )
+    app.include_router(dify.router(shelf))
+    app.include_router(openai.router(shelf))
+    _add_own_routes(app, shelf)
+    _add_handlers(app)
+    return guard.Guard(app, door)
+
+
+@asynccontextmanager
+async def _living(shelf: Shelf) -> AsyncIterator[None]:
+    warming = asyncio.create_task(shelf.warm())
+    try:
+        yield
+    finally:
+        warming.cancel()
+        await asyncio.gather(warming, return_exceptions=True)
+        await shelf.aclose()
+
+
+def _add_own_routes(app: FastAPI, shelf: Shelf) -> None:
+    @app.get("/")
+    def root() -> dict[str, Any]:
+        """What is served here."""
+        interfaces = ["POST /retrieval", "GET /v1/models", "POST /v1/chat/completions", "POST /v1/embeddings"]
+        return {"service": "embed-pipeline", "version": pipeline.__version__, "interfaces": interfaces}
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        """The process lives."""
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """Whether the server's own collection can be asked now. The kind of error alone: no key was asked for."""
+        try:
+            await shelf.open(shelf.settings.collection)
+        except errors.PipelineError as error:
+            return JSONResponse({"status": "not ready", "reason": type(error).__name__}, status_code=503)
+        return JSONResponse({"status": "ready"})
+
+    @app.get("/passages/{collection}/{chunk_id}")
+    async def passage(collection: str, chunk_id: str) -> PlainTextResponse:
+        """One passage with its source line: where the links of citations lead."""
+        row = await shelf.passage(collection, chunk_id)
+        text = f"{citing.source_line(row['uri'], row['page'], row['heading'])}\n{row['text']}\n"
+        return PlainTextResponse(text, headers={"X-Content-Type-Options": "nosniff"})
+
+
+def _add_handlers(app: FastAPI) -> None:
+    @app.exception_handler(errors.PipelineError)
+    async def ours(request: Request, error: errors.PipelineError) -> JSONResponse:
+        refusal = faults.of(error, request.scope["path"])
+        log.log(logging.WARNING if refusal.status >= 500 else logging.INFO, "%s: %s", type(error).__name__, error)
+        return faults.reply(request.scope["path"], refusal)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        """What is wrong and where, without the value: it may be long."""
+        told = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()[:5])
+        return faults.reply(request.scope["path"], Refusal(status=422, message=told, code="invalid_request"))
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> JSONResponse:
+        reply = faults.reply(request.scope["path"], Refusal(status=error.status_code, message=error.detail))
+        reply.headers.update(error.headers or {})
+        return reply
+
+    @app.exception_handler(Exception)
+    async def defect(request: Request, error: Exception) -> JSONResponse:
+        """Answered here without a word of it; Starlette raises it again, and the server logs its traceback."""
+        return faults.reply(request.scope["path"], Refusal(status=500, message="A defect of the server: see its log."))

@@ -1,0 +1,135 @@
+"""What every request passes before the application sees it: Host header, API key, size and time of its body; and the
+access log.
+
+Plain ASGI around the application, so that nothing is parsed, and no route chosen, for a request that is refused.
+Knows no collection. The access log has no query string, no body and no header: nothing of a document or a question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.serve import faults
+from pipeline.serve.faults import Refusal
+from pipeline.serve.keys import Keys
+
+log = logging.getLogger(__name__)
+access = logging.getLogger(f"{__name__}.access")
+
+BODY_BYTES = 1_000_000
+BODY_S = 10.0  # for all of a body to arrive
+OPEN = frozenset({"/", "/healthz", "/readyz"})  # need no key: they say that a server is there, and no more
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "host.docker.internal"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Who may come in. `hosts`: names that a Host header may have; empty: any."""
+
+    keys: Keys
+    hosts: frozenset[str] = frozenset()
+
+
+class Guard:
+    """ASGI middleware around `app`."""
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self._app = app
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._pass(scope, receive, watched)
+        finally:
+            path = scope["raw_path"].decode("ascii", "replace")  # still encoded: no line break can come out of it
+            access.info("%s %s %d %.0f ms", scope["method"], path, status, 1000 * (time.monotonic() - started))
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        body = self._refuse(scope, path) or await _body(scope, receive)
+        if isinstance(body, Refusal):
+            await faults.reply(path, body)(scope, receive, send)
+        elif body is not None:
+            await self._app(scope, _replay(body, receive), send)
+
+    def _refuse(self, scope: Scope, path: str) -> Refusal | None:
+        if self._door.hosts and _host(scope) not in self._door.hosts:
+            # A page of another site that makes its own name point here (DNS rebinding) still sends that name.
+            return Refusal(status=421, message="This server answers to localhost and the names it was given only.")
+        if path in OPEN or not self._door.keys.required:
+            return None
+        return self._check_key(scope, path)
+
+    def _check_key(self, scope: Scope, path: str) -> Refusal | None:
+        # Dify's registration takes a 401 for success, and tells the user of a wrong key at 403 alone.
+        status = 403 if faults.is_dify(path) else 401
+        scheme, _, key = _only(scope, b"authorization").partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            message = "The Authorization header must be: Bearer KEY"
+            return Refusal(status=status, message=message, dify=faults.MALFORMED, code="invalid_api_key")
+        if not self._door.keys.admit(key.strip()):
+            message = "This key is not one of the server's."
+            return Refusal(status=status, message=message, dify=faults.NOT_AUTHORISED, code="invalid_api_key")
+        return None
+
+
+def _only(scope: Scope, name: bytes) -> str:
+    """The value of a header that must be there once; else ""."""
+    found = [value for key, value in scope["headers"] if key == name]
+    return found[0].decode("latin-1") if len(found) == 1 else ""
+
+
+def _host(scope: Scope) -> str:
+    """The name in the Host header, without its port."""
+    host = _only(scope, b"host").lower()
+    return host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes | Refusal | None:
+    """The whole body; None when the client went away before it was sent."""
+    too_large = Refusal(status=413, message=f"A request may have {BODY_BYTES} bytes.")
+    length = _only(scope, b"content-length")
+    if length.isdecimal() and int(length) > BODY_BYTES:
+        return too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if len(body) > BODY_BYTES:
+                    return too_large
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        return Refusal(status=408, message=f"The request did not arrive within {BODY_S:.0f} s.")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """`receive` for the application: the body at once, then whatever comes (that the client went away)."""
+    pending = [body]
+
+    async def replayed() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        return await receive()
+
+    return replayed

@@ -1,0 +1,259 @@
+"""Collections kept open between requests: embedder and index reader, one of each per collection, opened when first
+asked for.
+
+Before each question the collection's note of its last publication is read again (a listing and two small files): a new
+generation is opened when there is one, while requests under way go on with the reader that they have. Knows questions
+and hits; nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import re
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from pipeline import config, errors, lance, live, query, search, tasks
+from pipeline.models import Embedder, EmbedderSpec, EmbedReply, Vectors, resolve
+from pipeline.store import Collection, Published, files
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+QUESTION_S = 30.0  # for a model server to embed one question, loading the model included
+_NAME = re.compile(r"\w[\w.-]{0,63}")  # as config.Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A collection as it was published when it was opened.
+
+    Attributes:
+        settings: those of the server, with this collection's name.
+        note: which publication.
+    """
+
+    settings: config.Settings
+    collection: Collection
+    spec: EmbedderSpec
+    note: Published | None
+    embedder: Embedder
+    reader: lance.Reader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Hits and the collection that they were found in."""
+
+    hits: Sequence[search.Hit]
+    opened: Opened
+
+
+class Shelf:
+    """All collections below `settings.data`. `settings.collection` is the one that is opened before it is asked for."""
+
+    def __init__(self, settings: config.Settings) -> None:
+        self.settings = settings
+        self._opened: dict[str, Opened] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._replaced: list[Embedder] = []  # requests may still use them: closed at the end; a model changes rarely
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def names(self) -> list[str]:
+        """The collections that have something published, sorted."""
+        data = Path(self.settings.data)
+        with files.disk_errors(data):
+            found = [entry.name for entry in data.iterdir() if entry.is_dir()] if data.is_dir() else []
+        return sorted(
+            name for name in found if _NAME.fullmatch(name) and Collection(data, name).published() is not None
+        )
+
+    async def open(self, name: str) -> Opened:
+        """The newest publication of a collection.
+
+        Raises:
+            NoIndex: there is none of this name, or nothing is published in it.
+            ModelError: its embedder cannot be opened.
+        """
+        settings = self._settings_of(name)
+        standing = await asyncio.to_thread(_standing, settings)
+        if (opened := self._current(name, standing)) is not None:
+            return opened
+        async with self._locks.setdefault(name, asyncio.Lock()):  # only names that exist come here
+            standing = await asyncio.to_thread(_standing, settings)
+            return self._current(name, standing) or await self._open(settings, standing)
+
+    def _settings_of(self, name: str) -> config.Settings:
+        if not _NAME.fullmatch(name):
+            raise errors.NoIndex(f"There is no collection {name!r}.")
+        if name == self.settings.collection:
+            return self.settings
+        # Provider, model and length are settings of the server's own collection: another has recorded what it was
+        # built with, and must not be refused for being different.
+        embed = msgspec.structs.replace(self.settings.embed, provider="auto", model="", dims=0)
+        return msgspec.structs.replace(self.settings, collection=name, embed=embed)
+
+    def _current(self, name: str, standing: _Standing) -> Opened | None:
+        opened = self._opened.get(name)
+        return opened if opened is not None and (opened.spec, opened.note) == (standing.spec, standing.note) else None
+
+    async def _open(self, settings: config.Settings, standing: _Standing) -> Opened:
+        before = self._opened.get(settings.collection)
+        if before is not None and before.spec == standing.spec:
+            embedder = before.embedder
+        else:
+            embedder = (await resolve.open_embedder(settings, standing.spec)).embedder
+            if before is not None:
+                self._replaced.append(before.embedder)
+        reader = await asyncio.to_thread(query.open_reader, standing.collection, standing.spec)
+        opened = Opened(
+            settings=settings,
+            collection=standing.collection,
+            spec=standing.spec,
+            note=standing.note,
+            embedder=embedder,
+            reader=reader,
+        )
+        self._opened[settings.collection] = opened
+        log.info("Opened collection %s: %d passages", settings.collection, reader.count())
+        return opened
+
+    async def find(self, name: str, question: str, *, top_k: int | None = None) -> Found:
+        """The passages of a collection that fit `question` best, best first.
+
+        Raises:
+            NoIndex: see `open`. UsageError: an empty question. ModelError: it cannot be embedded.
+        """
+        if not question.strip():
+            raise errors.UsageError("The question is empty.")
+        _check_unicode(question)
+        opened = await self.open(name)
+        params = query.search_params(opened.settings, opened.spec, top_k=top_k)
+        vector = None if params.mode == "text" else await _embed(opened, question)
+        try:
+            hits = await asyncio.to_thread(search.search, opened.reader, question, vector, params)
+        except errors.StoreError as error:
+            # The files of a version that is no longer published are freed after a day, whatever the note says.
+            log.warning("Collection %s is opened anew: %s", name, error.message)
+            self._forget(opened)
+            opened = await self.open(name)
+            hits = await asyncio.to_thread(search.search, opened.reader, question, vector, params)
+        return Found(hits=hits, opened=opened)
+
+    def _forget(self, opened: Opened) -> None:
+        name = opened.settings.collection
+        if self._opened.get(name) is opened:
+            self._opened[name] = dataclasses.replace(opened, note=None)
+
+    async def passage(self, name: str, chunk_id: str) -> search.Row:
+        """One row of the index: columns lance.FOUND.
+
+        Raises:
+            NoIndex: there is no such collection, or no such passage in it (any more).
+        """
+        reader = (await self.open(name)).reader
+        rows = await asyncio.to_thread(reader.get, [chunk_id])
+        if not rows:
+            raise errors.NoIndex("There is no such passage, or its document has changed.")
+        row: search.Row = rows.to_pylist()[0]
+        return row
+
+    async def embed(self, name: str, texts: Sequence[str]) -> EmbedReply:
+        """The texts' vectors, exactly as given, in requests as large as the embedder likes them.
+
+        Raises:
+            NoIndex: see `open`. TextRejected: one is empty or too long. ModelError: the model server's fault.
+        """
+        for text in texts:
+            _check_unicode(text)
+        embedder = (await self.open(name)).embedder
+        size = embedder.limits.batch_texts
+        replies = [await embedder.embed(texts[at : at + size], tokens=0) for at in range(0, len(texts), size)]
+        counts = [reply.prompt_tokens for reply in replies]
+        known = None if None in counts else sum(count or 0 for count in counts)
+        return EmbedReply(vectors=np.concatenate([reply.vectors for reply in replies]), prompt_tokens=known)
+
+    async def within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, which goes on when the time is over: a model that was being loaded for it is then
+        there for the next request.
+
+        Raises:
+            TransientFault: it takes longer.
+        """
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        try:
+            return await asyncio.wait_for(asyncio.shield(task), seconds)
+        except TimeoutError:
+            raise errors.TransientFault(f"There was no result within {seconds:.0f} s: try again.") from None
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:  # asked for: else asyncio complains
+            log.debug("Ended with %s", error)
+
+    async def warm(self) -> None:
+        """Open the server's own collection and ask it something, so that nobody waits for libraries and models."""
+        try:
+            await self.find(self.settings.collection, "warm-up", top_k=1)
+        except errors.PipelineError as error:
+            log.warning("Collection %s cannot be asked yet: %s", self.settings.collection, error)
+
+    async def aclose(self) -> None:
+        """Close every embedder and give up what is still under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for embedder in (*self._replaced, *(opened.embedder for opened in self._opened.values())):
+            await embedder.aclose()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Standing:
+    """What the disk says of a collection now."""
+
+    collection: Collection
+    spec: EmbedderSpec
+    note: Published | None
+
+
+def _standing(settings: config.Settings) -> _Standing:
+    collection, spec = query.open_collection(settings)
+    return _Standing(collection=collection, spec=spec, note=collection.published())
+
+
+def _check_unicode(text: str) -> None:
+    """JSON can write half of a surrogate pair, which no tokenizer and no encoding takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise errors.UsageError(f"A text is not valid Unicode ({error.reason}).") from None
+
+
+async def _embed(opened: Opened, question: str) -> Vectors:
+    text = await asyncio.to_thread(_fitting, opened, question)
+    reply = await opened.embedder.embed([text], tokens=0, timeout_s=QUESTION_S)
+    vector: Vectors = reply.vectors[0]
+    return vector
+
+
+def _fitting(opened: Opened, question: str) -> str:
+    """The text to embed for `question`, which loses its end where it is too long for the model: people paste whole
+    letters, and their beginning finds more than a refusal."""
+    spec = opened.spec
+    tokenizer = tasks.tokenizer(spec.tokenizer, live.tokenizer_path(opened.collection, spec))
+    surplus = tokenizer.count([spec.query(question)])[0] - spec.limit
+    if surplus <= 0:
+        return spec.query(question)
+    offsets = tokenizer.offsets(question)
+    kept = max(len(offsets) - surplus, 1)
+    log.info("A question of %d tokens was cut to %d for the model.", len(offsets), kept)
+    return spec.query(question[: int(offsets[kept - 1][1])])
