@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0  # a cold disk, a busy machine
 MAX_FAILED_STARTS = 3  # in a row: then no worker will ever start
+STARVED = 3.0  # times its limit that a call may take by the clock where it gets less than that of a processor
 POLL_S = 0.25  # how often memory is looked at where the system sets no limit
 MEGABYTE = 1 << 20
 
@@ -59,6 +60,8 @@ class _Worker:
     process: multiprocessing.process.BaseProcess
     pipe: Connection
     deadline: float
+    last_deadline: float = 0.0  # for a call that the machine gives little time
+    cpu_s: float = 0.0  # used when the call began
     task: _Task | None = None
     ready: bool = False
     done: int = 0
@@ -197,6 +200,8 @@ class WorkerPool:
     def _send(self, worker: _Worker, task: _Task) -> None:
         worker.task = task
         worker.deadline = time.monotonic() + task.timeout_s
+        worker.last_deadline = time.monotonic() + STARVED * task.timeout_s
+        worker.cpu_s = _cpu_s(worker.process.pid)
         try:
             # The worker is ready and reads, so that this does not block, however large the arguments.
             worker.pipe.send((task.function, task.payload))
@@ -268,6 +273,10 @@ class WorkerPool:
 
     def _check(self, worker: _Worker, now: float) -> None:
         """Kill a worker past its deadline, or over its memory where the system does not see to that."""
+        if now >= worker.deadline and worker.task is not None:
+            # Seconds of the clock say little on a busy machine: a call has had its time when it has *used* it.
+            left_s = worker.task.timeout_s - (_cpu_s(worker.process.pid) - worker.cpu_s)
+            worker.deadline = min(now + max(0.0, left_s), worker.last_deadline)
         if now >= worker.deadline:
             self._kill(worker)
             if worker.task is None:
@@ -329,6 +338,17 @@ def _exit(code: int | None) -> str:
         name = f"signal {-code}"
     # We kill only what we have stopped listening to, so that somebody else did this one.
     return f"{name}, most likely killed by the system for want of memory" if -code == signal.SIGKILL else name
+
+
+def _cpu_s(pid: int | None) -> float:
+    """Processor seconds that a process has used; 0 where it is gone."""
+    import psutil
+
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _resident(pid: int | None) -> int:
