@@ -46,7 +46,9 @@ def settings(data: Path, *, ollama: str = "http://127.0.0.1:9", **serve: Any) ->
     )
 
 
-def build(base: config.Settings, docs: Path, collection: str = "default", provider: config.Provider = "builtin") -> None:
+def build(
+    base: config.Settings, docs: Path, collection: str = "default", provider: config.Provider = "builtin"
+) -> None:
     embed = msgspec.structs.replace(base.embed, provider=provider)
     chosen = msgspec.structs.replace(base, collection=collection, embed=embed)
     run.execute(chosen, run.Request(stages=frozenset(run.STAGES), folders=(docs,)), Silent())

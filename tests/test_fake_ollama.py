@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -685,3 +686,12 @@ def test_it_ends_with_its_parent() -> None:
             return probe.connect_ex(("127.0.0.1", port)) != 0
 
     until(is_gone)
+
+
+def test_lists_and_base64_are_the_same_vectors_to_the_last_bit() -> None:
+    with FakeOllama(vectors="hash") as server:
+        body = {"model": "mxbai-embed-large", "input": ["one text", "another"]}
+        lists = server.post("/api/embed", body)["embeddings"]
+        packed = server.post("/v1/embeddings", body | {"encoding_format": "base64"})["data"]
+    for numbers, datum in zip(lists, packed, strict=True):
+        assert struct.pack("<1024f", *numbers) == base64.b64decode(datum["embedding"])

@@ -13,6 +13,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import chain
 
 from pipeline import errors
 from pipeline.models import EmbedderSpec, EmbedReply, Limits, Message, Piece, Vectors, profiles, transport, vectors
@@ -151,11 +152,15 @@ class OllamaEmbedder:
 
     async def _embed_on(self, lane: _Lane, texts: Sequence[str], tokens: int, timeout_s: float | None) -> EmbedReply:
         answer = await self._request(lane, texts, tokens, timeout_s)
-        rows = vectors.stack(
-            answer.rows, texts=len(texts), dims=self._spec.native_dims or self._spec.dims, server=lane.server.name
-        )
+        agreed = await self._agrees(lane, texts, tokens, answer.prompt_eval_count)
+        if not agreed and isinstance(answer, EmbeddingList):  # perhaps it cut a text: /api/embed would say so
+            answer = await self._ask_plainly(lane, texts, timeout_s)
+            agreed = await self._agrees(lane, texts, tokens, answer.prompt_eval_count)
+        if not agreed:
+            raise await self._drift(lane, len(texts), tokens, answer.prompt_eval_count)
+        native = self._spec.native_dims or self._spec.dims
+        rows = vectors.stack(answer.rows, texts=len(texts), dims=native, server=lane.server.name)
         self._verify(rows, texts, lane.server.name)
-        await self._reconcile(lane, texts, tokens, answer.prompt_eval_count)
         return EmbedReply(
             vectors=vectors.cut(rows, self._spec.dims),
             prompt_tokens=answer.prompt_eval_count,
@@ -168,16 +173,18 @@ class OllamaEmbedder:
     ) -> Embedded | EmbeddingList:
         """The first request to a server goes to /api/embed, which loads the model with keep_alive; later ones as base64
         where they may: /v1/embeddings leaves the keep_alive as it is."""
-        model, server = self._spec.model, lane.server
-        version = await server.version()
+        version = await lane.server.version()
         counted = self._counting.exact and tokens > 0
         if not (lane.warm and lane.base64 and counted and version.has_base64):
-            embedded = await server.embed(model, texts, keep_alive=self._keep_alive, timeout_s=timeout_s)
-            lane.warm = True
-            return embedded
-        found = await server.embed_base64(model, texts, timeout_s=timeout_s)
+            return await self._ask_plainly(lane, texts, timeout_s)
+        found = await lane.server.embed_base64(self._spec.model, texts, timeout_s=timeout_s)
         lane.base64 = found.is_base64
         return found
+
+    async def _ask_plainly(self, lane: _Lane, texts: Sequence[str], timeout_s: float | None) -> Embedded:
+        answer = await lane.server.embed(self._spec.model, texts, keep_alive=self._keep_alive, timeout_s=timeout_s)
+        lane.warm = True
+        return answer
 
     def _verify(self, rows: Vectors, texts: Sequence[str], server: str) -> None:
         vectors.verify(rows, server)
@@ -185,32 +192,36 @@ class OllamaEmbedder:
             if not self._counting.same_input(texts[a], texts[b]):
                 raise errors.BadVectors(f"{server} sent the same vector for texts {a} and {b}, which differ.")
 
-    async def _reconcile(self, lane: _Lane, texts: Sequence[str], tokens: int, counted: int | None) -> None:
-        """The server's count must be ours, plus the specials of each text where its version counts them."""
+    async def _agrees(self, lane: _Lane, texts: Sequence[str], tokens: int, counted: int | None) -> bool:
+        """Whether the server's count is ours, with the specials of each text where its version counts them."""
         if not self._counting.exact or not tokens or counted is None:
-            return
-        specials = self._specials(lane, await lane.server.version(), len(texts), tokens, counted)
-        if counted == tokens + len(texts) * specials:
-            return
+            return True
         known = await lane.server.version()
+        if self._explains(lane, known, texts, tokens, counted):
+            return True
         version = await lane.server.version(fresh=True)
-        if version != known:  # it was updated under us
-            lane.specials = None
-        specials = self._specials(lane, version, len(texts), tokens, counted)
-        expected = tokens + len(texts) * specials
-        if not self._is_honest(texts, counted - len(texts) * specials, tokens):
-            raise errors.ModelMismatch(
-                f"{lane.server.name} (version {version.text}) counted {counted} tokens for {len(texts)} texts of "
-                f"{self._spec.model} where {expected} are expected: it cuts texts, or its tokenizer is not the one "
-                "that chunks were counted with. Nothing of this batch was kept.",
-                "Run `pipeline doctor`. If the model was replaced on the server, pull it again, or build a new "
-                "collection.",
-            )
+        if version == known:
+            return False
+        lane.specials = None  # it was updated under us
+        return self._explains(lane, version, texts, tokens, counted)
 
-    def _is_honest(self, texts: Sequence[str], counted: int, tokens: int) -> bool:
-        """Whether a count other than ours comes from one of the ways in which servers read these texts."""
+    def _explains(self, lane: _Lane, version: Version, texts: Sequence[str], tokens: int, counted: int) -> bool:
+        """Whether `counted` comes from our count, or from another way in which servers are known to read these texts."""
+        content = counted - len(texts) * self._specials(lane, version, len(texts), tokens, counted)
+        if content == tokens:
+            return True
         slack = _slack(texts)
-        return any(abs(counted - total) <= slack for total in (tokens, *self._counting.readings(texts)))
+        return any(abs(content - total) <= slack for total in chain((tokens,), self._counting.readings(texts)))
+
+    async def _drift(self, lane: _Lane, texts: int, tokens: int, counted: int | None) -> errors.ModelMismatch:
+        version = await lane.server.version()
+        expected = tokens + texts * self._specials(lane, version, texts, tokens, counted or 0)
+        return errors.ModelMismatch(
+            f"{lane.server.name} (version {version.text}) counted {counted} tokens for {texts} texts of "
+            f"{self._spec.model} where {expected} are expected: it cuts texts, or its tokenizer is not the one "
+            "that chunks were counted with. Nothing of this batch was kept.",
+            "Run `pipeline doctor`. If the model was replaced on the server, pull it again, or build a new collection.",
+        )
 
     def _specials(self, lane: _Lane, version: Version, texts: int, tokens: int, counted: int) -> int:
         """Specials per text in this server's counts: by version for WordPiece, else as its first answer showed."""

@@ -107,9 +107,9 @@ def _packaged_readings() -> wordpiece.Readings:
 
 
 def _reads_alike(a: str, b: str) -> bool:
-    """Whether two texts are the same tokens to the packaged vocabulary (then one vector for both is right)."""
+    """Whether two texts are the same tokens to the packaged vocabulary, as the reference or some server reads them."""
     first, second = builtin.BuiltinEmbedder(builtin.spec("")).token_ids([a, b])
-    return first == second
+    return first == second or _packaged_readings().alike(a, b)
 
 
 async def tokenizer_json(server: Server, model: str) -> str | None:

@@ -260,8 +260,12 @@ def _bent(ask: Ask, runner: Runner, found: list[Any], fault: Fault) -> list[Any]
 
 
 def _lists(vectors: list[Any]) -> list[list[float]]:
-    """Go writes a float32 with as few digits as it takes; nine decimals are as long and as good."""
-    return [vector.astype("f8").round(9).tolist() for vector in vectors]
+    """Go writes a float32 with as few digits as it takes to read the same one back; nine significant ones always do."""
+    import numpy as np
+
+    exact = [vector.astype("f8") for vector in vectors]
+    scales = [10.0 ** (8 - np.floor(np.log10(np.maximum(np.abs(vector), 1e-30)))) for vector in exact]
+    return [(np.round(vector * scale) / scale).tolist() for vector, scale in zip(exact, scales, strict=True)]
 
 
 def _base64(vector: Any) -> str:
