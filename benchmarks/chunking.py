@@ -161,7 +161,7 @@ def _greedy(size: int) -> Chunker:
     def chunked(corpus: Corpus) -> list[Passage]:
         row = documents(corpus).to_pylist()[0]
         blocks = [Block(**{**block, "heading_path": tuple(block["heading_path"])}) for block in row["blocks"]]
-        doc = chunk_sections.outline(corpus.text, "", blocks, tokens.builtin(), 20)
+        doc = chunk_sections.outline(corpus.text, "", blocks, tokens.builtin(), size)
         return [
             _passage(corpus, start, end)
             for span in chunk_sections.spans(doc, size // 4)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline import errors, ids, schema
 from pipeline.models import Tokenizer, tokens
-from pipeline.stages import chunk, chunk_bounds, chunk_cuts
+from pipeline.stages import chunk, chunk_bounds, chunk_cuts, chunk_sections
 from pipeline.stages.chunk import ChunkParams
 
 WORDS = """
@@ -77,7 +77,7 @@ def check(
     assert [row["embed_key"] for row in rows] == [ids.embed_key(text) for text in sent]
     assert [row["tokens"] for row in rows] == tokenizer.count(sent)
     assert all(row["tokens"] <= min(params.max, params.limit) for row in rows)
-    assert all(len(row["text"]) <= chunk.MAX_CHARS for row in rows)
+    assert all(len(row["text"]) <= chunk_sections.MAX_CHARS for row in rows)
     assert len({row["chunk_id"] for row in rows}) == len(rows)
     for doc in docs:
         own = [row for row in rows if row["doc_id"] == doc["doc_id"]]
@@ -414,7 +414,7 @@ def test_a_line_of_1500_kb_is_cut_at_words_whose_neighbourhood_decides() -> None
 
 def test_no_chunk_is_so_sparse_that_it_has_over_8000_characters() -> None:
     rows = chunks(plain(("1" + "\u00a0" * 200) * 500, "table"))
-    assert max(len(row["text"]) for row in rows) <= chunk.MAX_CHARS
+    assert max(len(row["text"]) for row in rows) <= chunk_sections.MAX_CHARS
 
 
 # --- parameters and the choice of cuts ---------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline import errors
-from pipeline.models import EmbedderSpec, EmbedReply, Message, Piece, ollama, tokens, vectors
+from pipeline.models import EmbedderSpec, EmbedReply, Message, Piece, ollama, resolve_ollama, tokens, vectors
 from pipeline.models.ollama_client import Server
 from tests.fake_ollama import vectors as fake_vectors
 from tests.fake_ollama.client import FakeOllama
@@ -295,19 +295,20 @@ def test_a_text_that_is_too_long_is_refused_and_not_cut(era: FakeOllama) -> None
     assert caught.value.kind == "too_long"
 
 
-def test_what_is_cut_in_silence_shows_in_the_count(fake: FakeOllama) -> None:
-    """/v1/embeddings truncates; only the counts tell."""
-    with pytest.raises(errors.ModelMismatch, match="it cuts texts") as caught:
-        embed(fake, ["gate " * 600], warm=True)
-    assert fake.requests()[-1].endpoint == "/v1/embeddings"
-    assert "doctor" in caught.value.remedy
+def test_what_is_cut_in_silence_shows_in_the_count_and_is_refused(fake: FakeOllama) -> None:
+    """/v1/embeddings truncates and only the counts tell; /api/embed then says whose fault it is."""
+    with pytest.raises(errors.TextRejected) as caught:
+        embed(fake, ["fine", "gate " * 600], warm=True)
+    assert caught.value.kind == "too_long"
+    assert [entry.endpoint for entry in fake.requests()] == ["/api/embed", "/v1/embeddings", "/api/embed"]
 
 
 @pytest.mark.parametrize("warm", [False, True])
 def test_a_count_that_drifts_stops_the_run(era: FakeOllama, warm: bool) -> None:
     era.set_fault("wrong_count", after=int(warm))
-    with pytest.raises(errors.ModelMismatch, match="tokenizer"):
+    with pytest.raises(errors.ModelMismatch, match="tokenizer") as caught:
         embed(era, TEXTS, warm=warm)
+    assert "doctor" in caught.value.remedy
 
 
 def test_an_update_of_the_server_between_two_batches_is_no_drift(fake: FakeOllama) -> None:
@@ -333,10 +334,10 @@ def test_specials_of_an_unknown_tokenizer_are_learned_once_and_must_then_hold(fa
 
 
 def test_a_long_word_is_no_drift(fake: FakeOllama) -> None:
-    """Words above 100 characters are counted in pieces here and as one [UNK] by the reference."""
+    """Words above 100 characters are counted in pieces here, and as one [UNK] by the reference, as the fake does."""
     texts = ["token " + "qZ9" * 60, "another"]
     assert count(texts) > 5
-    assert len(embed(fake, texts).vectors) == 2
+    assert len(embed(fake, texts, counting=resolve_ollama.counting(SPEC.tokenizer)).vectors) == 2
 
 
 def test_a_missing_model_is_told_with_the_command(era: FakeOllama) -> None:

@@ -318,8 +318,9 @@ def test_a_reopened_embedder_reconciles_counts(fake: FakeOllama, version: str) -
 
     async def work(choice: Choice) -> None:
         assert (await choice.embedder.embed(["the harbour gate"], tokens=n)).vectors.shape == (1, 1024)
+        await asyncio.to_thread(fake.set_fault, "wrong_count")
         with pytest.raises(errors.ModelMismatch):
-            await choice.embedder.embed(["the harbour gate"], tokens=n + 1)
+            await choice.embedder.embed(["the harbour gate"], tokens=n)
 
     opened(settings(fake.url), spec, work)
 

@@ -20,6 +20,7 @@ import pytest
 from pipeline import errors
 from pipeline.models import builtin, tokens
 from pipeline.serve import faults, shelf
+from pipeline.store import Collection
 from tests import served
 from tests.fake_ollama.client import FakeOllama
 from tests.served import Served
@@ -269,6 +270,56 @@ def test_a_new_generation_is_picked_up(service: Served, data: Path, tmp_path: Pa
     assert sorted(service.paths("the lamp on the pass", knowledge="moving")) == ["new.md", "old.md"]
 
 
+def test_an_index_that_was_replaced_is_opened_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As when a backup is put back: the same note, other files; or when a version's files were freed at last."""
+    docs = served.write(tmp_path / "docs")
+    for name in ("one", "two"):
+        served.build(served.settings(tmp_path / name), docs)
+    index = tmp_path / "one" / "default" / "index"
+    with Served(served.settings(tmp_path / "one")) as running:
+        before = running.paths(SNOW)
+        shutil.rmtree(index)
+        gone = running.retrieve(SNOW)
+        shutil.copytree(tmp_path / "two" / "default" / "index", index)
+        assert running.paths(SNOW) == before
+    assert gone.status_code in (400, 500)
+    assert "opened anew" in caplog.text
+
+
+def test_a_failure_that_nobody_waits_for_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(error: Exception) -> None:
+        raise error
+
+    async def end(error: Exception) -> None:
+        task = asyncio.create_task(fail(error))
+        task.add_done_callback(shelf.tell_failure)
+        await asyncio.wait([task])
+
+    asyncio.run(end(errors.ModelMissing("no model here", "pull it")))
+    asyncio.run(end(ZeroDivisionError("a defect")))
+    missing, defect = caplog.records
+    assert (missing.levelname, missing.getMessage()) == ("WARNING", "no model here\npull it")
+    assert (defect.levelname, defect.exc_info is not None) == ("ERROR", True)
+
+
+def test_the_servers_own_collection_is_warm_before_it_is_asked(data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pipeline.serve")
+    with Served(served.settings(data)) as running:
+        assert running.client.get("/readyz").status_code == 200
+    assert [record.getMessage() for record in caplog.records if "Opened collection" in record.getMessage()] == [
+        f"Opened collection default: {chunks(data)} passages"
+    ]
+    with Served(served.settings(data / "nothing")) as empty:
+        empty.client.get("/readyz")
+    assert "Nothing is indexed yet" in caplog.text
+
+
+def chunks(data: Path) -> int:
+    note = Collection(data, "default").published()
+    assert note is not None
+    return note.rows
+
+
 # --- OpenAI-compatible
 
 
@@ -441,6 +492,7 @@ def test_a_damaged_index_is_500_without_its_path(data: Path, tmp_path: Path) -> 
 def test_the_log_holds_no_text(service: Served, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "pipeline"):
         service.client.post("/retrieval?secret=1", json=body(query="a very private question"))
+        service.client.get("/healthz")  # a line is written after its answer, and before the connection's next request
     told = caplog.text
     assert "POST /retrieval 200" in told
     assert "private" not in told

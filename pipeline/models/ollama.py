@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from itertools import chain
 
 from pipeline import errors
 from pipeline.models import EmbedderSpec, EmbedReply, Limits, Message, Piece, Vectors, profiles, transport, vectors
@@ -26,7 +24,6 @@ CHAT_STALL_S = 330.0  # Ollama gives a loading model 5 minutes without progress 
 SEED = 1
 RESET_S = 60.0
 DOWN_S = 5.0  # that a server which did not answer is left alone while another does
-LONG_WORD = re.compile(r"\S{101,}")
 SPECIALS = (0, 1, 2)  # tokens that a model may add to a text
 SameInput = Callable[[str, str], bool]
 
@@ -206,12 +203,11 @@ class OllamaEmbedder:
         return self._explains(lane, version, texts, tokens, counted)
 
     def _explains(self, lane: _Lane, version: Version, texts: Sequence[str], tokens: int, counted: int) -> bool:
-        """Whether `counted` comes from our count, or from another way in which servers are known to read these texts."""
+        """Whether `counted` comes from our count, or from another way in which servers read these texts."""
         content = counted - len(texts) * self._specials(lane, version, len(texts), tokens, counted)
         if content == tokens:
             return True
-        slack = _slack(texts)
-        return any(abs(content - total) <= slack for total in chain((tokens,), self._counting.readings(texts)))
+        return any(content == total for total in self._counting.readings(texts))
 
     async def _drift(self, lane: _Lane, texts: int, tokens: int, counted: int | None) -> errors.ModelMismatch:
         version = await lane.server.version()
@@ -220,7 +216,7 @@ class OllamaEmbedder:
             f"{lane.server.name} (version {version.text}) counted {counted} tokens for {texts} texts of "
             f"{self._spec.model} where {expected} are expected: it cuts texts, or its tokenizer is not the one "
             "that chunks were counted with. Nothing of this batch was kept.",
-            "Run `pipeline doctor`. If the model was replaced on the server, pull it again, or build a new collection.",
+            "Run `pipeline doctor`. If the model was replaced there, pull it again, or build a new collection.",
         )
 
     def _specials(self, lane: _Lane, version: Version, texts: int, tokens: int, counted: int) -> int:
@@ -230,12 +226,6 @@ class OllamaEmbedder:
         if lane.specials is None:
             lane.specials = next((n for n in SPECIALS if counted == tokens + n * texts), 0)
         return lane.specials
-
-
-def _slack(texts: Sequence[str]) -> int:
-    """Tokens by which an honest count may differ from ours: words of more than 100 characters (base64) are counted here
-    in pieces, while llama.cpp takes them whole and the reference WordPiece makes each one [UNK]."""
-    return sum(len(word) for text in texts for word in LONG_WORD.findall(text))
 
 
 class OllamaGenerator:

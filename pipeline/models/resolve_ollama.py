@@ -98,7 +98,16 @@ def counting(tokenizer: str) -> Counting:
 
 
 def _readings(texts: Sequence[str]) -> Iterable[int]:
-    return _packaged_readings().totals(texts)
+    """Totals of the packaged vocabulary other than our own count, which takes words above 100 characters in pieces: the
+    reference makes each of them one [UNK]."""
+    yield from _packaged_readings().totals(texts)
+    yield sum(len(ids) - 2 for ids in _packaged().token_ids(texts))
+
+
+@cache
+def _packaged() -> builtin.BuiltinEmbedder:
+    """For its tokenizer; the model is not loaded."""
+    return builtin.BuiltinEmbedder(builtin.spec(""))
 
 
 @cache
@@ -108,7 +117,7 @@ def _packaged_readings() -> wordpiece.Readings:
 
 def _reads_alike(a: str, b: str) -> bool:
     """Whether two texts are the same tokens to the packaged vocabulary, as the reference or some server reads them."""
-    first, second = builtin.BuiltinEmbedder(builtin.spec("")).token_ids([a, b])
+    first, second = _packaged().token_ids([a, b])
     return first == second or _packaged_readings().alike(a, b)
 
 

@@ -18,7 +18,7 @@ import pipeline
 from pipeline import config, errors
 from pipeline.serve import citing, dify, faults, guard, openai
 from pipeline.serve.faults import Refusal
-from pipeline.serve.shelf import Shelf
+from pipeline.serve.shelf import Shelf, tell_failure
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ def create(settings: config.Settings, door: guard.Door) -> ASGIApp:
 
 @asynccontextmanager
 async def _living(shelf: Shelf) -> AsyncIterator[None]:
-    warming = asyncio.create_task(shelf.warm())
+    warming = asyncio.create_task(shelf.warm())  # a collection that is not there yet is a warning in the log
+    warming.add_done_callback(tell_failure)
     try:
         yield
     finally:

@@ -72,7 +72,8 @@ def router(shelf: Shelf) -> APIRouter:
         completion = _Completion(asked.model, str(request.base_url))
         first = await anext(events)  # what fails before the first word is an error with its status
         if asked.stream:
-            return StreamingResponse(completion.stream(first, events), media_type="text/event-stream")
+            chunks = completion.stream(first, events)
+            return StreamingResponse(chunks, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         return JSONResponse(await completion.whole(first, events))
 
     @api.post("/embeddings")

@@ -189,23 +189,16 @@ class Shelf:
         """
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._tasks.discard)
         try:
             return await asyncio.wait_for(asyncio.shield(task), seconds)
         except TimeoutError:
+            task.add_done_callback(tell_failure)
             raise errors.TransientFault(f"There was no result within {seconds:.0f} s: try again.") from None
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:  # asked for: else asyncio complains
-            log.debug("Ended with %s", error)
 
     async def warm(self) -> None:
         """Open the server's own collection and ask it something, so that nobody waits for libraries and models."""
-        try:
-            await self.find(self.settings.collection, "warm-up", top_k=1)
-        except errors.PipelineError as error:
-            log.warning("Collection %s cannot be asked yet: %s", self.settings.collection, error)
+        await self.find(self.settings.collection, "warm-up", top_k=1)
 
     async def aclose(self) -> None:
         """Close every embedder and give up what is still under way."""
@@ -214,6 +207,15 @@ class Shelf:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for embedder in (*self._replaced, *(opened.embedder for opened in self._opened.values())):
             await embedder.aclose()
+
+
+def tell_failure(task: asyncio.Task[Any]) -> None:
+    """For the end of a task that nobody waits for: an error of ours is a line in the log, a defect its traceback."""
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, errors.PipelineError):
+        log.warning("%s", error)
+    elif error is not None:
+        log.error("Unexpected failure", exc_info=error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,6 @@ from pipeline.stages import chunk_sections
 from pipeline.stages.chunk_fit import Chunk, Fitter
 
 VERSION = 1
-MAX_CHARS = 8_000  # of a chunk: sparse text (runs of spaces, dots) would else make chunks of any length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +71,12 @@ def chunk_documents(documents: pa.Table, params: ChunkParams, tokenizer: Tokeniz
     Raises:
         ConfigError: limit and template leave no room for text.
     """
-    chars_per_token = max(1, MAX_CHARS // params.cap)
     rows: list[dict[str, object]] = []
     for number in range(documents.num_rows):
         row = documents.slice(number, 1).to_pylist()[0]
         blocks = [Block(**{**block, "heading_path": tuple(block["heading_path"])}) for block in row["blocks"]]
-        doc = chunk_sections.outline(row["text"], row["title"], blocks, tokenizer, chars_per_token)
-        chunks = Fitter(doc, params, tokenizer, chars_per_token).chunks() if doc.blocks else []
+        doc = chunk_sections.outline(row["text"], row["title"], blocks, tokenizer, params.cap)
+        chunks = Fitter(doc, params, tokenizer).chunks() if doc.blocks else []
         rows.extend(_as_row(row["doc_id"], chunk) for chunk in chunks)
     return pa.Table.from_pylist(rows, schema=schema.CHUNKS)
 

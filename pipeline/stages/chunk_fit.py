@@ -55,13 +55,12 @@ class Chunk:
 
 
 class Fitter:
-    """Cuts one document. `chars_per_token`: see chunk_sections.outline."""
+    """Cuts one document, whose outline was weighed with the same cap."""
 
-    def __init__(self, doc: Outline, params: Params, tokenizer: Tokenizer, chars_per_token: int) -> None:
+    def __init__(self, doc: Outline, params: Params, tokenizer: Tokenizer) -> None:
         self._doc = doc
         self._params = params
         self._tokenizer = tokenizer
-        self._chars_per_token = chars_per_token
         self._contexts = Contexts(doc, tokenizer, min(CONTEXT_TOKENS, params.cap // 4))
         self._costs: dict[str, int] = {}
 
@@ -115,7 +114,7 @@ class Fitter:
         ranks = [chunk_bounds.SECTION, *doc.ranks[low:high], chunk_bounds.SECTION]
         if doc.at[low - 1] == start and doc.at[high] == end:
             return at, ranks, [total - doc.ends[low - 1] for total in doc.ends[low - 1 : high + 1]]
-        return at, ranks, chunk_sections.weigh(doc.text, at, self._tokenizer, self._chars_per_token)
+        return at, ranks, chunk_sections.weigh(doc.text, at, self._tokenizer, self._params.cap)
 
     def _refined(
         self, at: Sequence[int], ranks: Sequence[int], ends: Sequence[int], room: int
@@ -151,7 +150,7 @@ class Fitter:
                 finer.append((end, old, weight))
             else:
                 at = [start, *offsets[low:high].tolist(), end]
-                ends = chunk_sections.weigh(self._doc.text, at, self._tokenizer, self._chars_per_token)
+                ends = chunk_sections.weigh(self._doc.text, at, self._tokenizer, self._params.cap)
                 inner = [rank] * (len(at) - 2) + [old]
                 finer.extend(zip(at[1:], inner, (b - a for a, b in pairwise(ends)), strict=True))
             start = end

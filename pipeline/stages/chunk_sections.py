@@ -14,6 +14,8 @@ from pipeline.document import Block
 from pipeline.models import Tokenizer
 from pipeline.stages import chunk_bounds
 
+MAX_CHARS = 8_000  # of a chunk: sparse text (runs of spaces, dots) would else make chunks of any length
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
@@ -48,11 +50,8 @@ class Outline:
         return self.ends[bisect_left(self.at, end)] - self.ends[bisect_left(self.at, start)]
 
 
-def outline(text: str, title: str, blocks: Sequence[Block], tokenizer: Tokenizer, chars_per_token: int) -> Outline:
-    """The units of a document and their weights.
-
-    `chars_per_token`: a unit of more characters a token than this weighs by its characters.
-    """
+def outline(text: str, title: str, blocks: Sequence[Block], tokenizer: Tokenizer, cap: int) -> Outline:
+    """The units of a document and their weights. `cap`: see weigh."""
     covered = cover(text, blocks)
     found = list(_boundaries(text, covered))
     at = [offset for offset, _ in found]
@@ -63,17 +62,20 @@ def outline(text: str, title: str, blocks: Sequence[Block], tokenizer: Tokenizer
         starts=[block.start for block in covered],
         at=[*at, len(text)],
         ranks=[*(rank for _, rank in found), chunk_bounds.SECTION],
-        ends=weigh(text, [*at, len(text)], tokenizer, chars_per_token),
+        ends=weigh(text, [*at, len(text)], tokenizer, cap),
     )
 
 
-def weigh(text: str, at: Sequence[int], tokenizer: Tokenizer, chars_per_token: int) -> list[int]:
-    """Running weight before each offset of `at`; the first is 0."""
+def weigh(text: str, at: Sequence[int], tokenizer: Tokenizer, cap: int) -> list[int]:
+    """Running weight before each offset of `at`; the first is 0.
+
+    A unit weighs its tokens, or its share of 8,000 characters in terms of `cap` (the most tokens of a chunk) where that is
+    more: sparse text. What is above 8,000 characters is too heavy for any chunk and not counted before it is taken apart.
+    """
     pieces = [text[start:end] for start, end in pairwise(at)]
-    counts = tokenizer.count(pieces)
-    return list(
-        accumulate((max(n, -(-len(p) // chars_per_token)) for n, p in zip(counts, pieces, strict=True)), initial=0)
-    )
+    counts = tokenizer.count([piece if len(piece) <= MAX_CHARS else "" for piece in pieces])
+    weights = (max(n, -(-len(piece) * cap // MAX_CHARS)) for n, piece in zip(counts, pieces, strict=True))
+    return list(accumulate(weights, initial=0))
 
 
 def cover(text: str, blocks: Sequence[Block]) -> list[Block]:
