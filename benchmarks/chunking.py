@@ -23,6 +23,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from benchmarks.common import table
 from pipeline import schema
 from pipeline.document import Block
 from pipeline.models import Vectors, builtin, tokens
-from pipeline.stages import chunk, chunk_sections
+from pipeline.stages import chunk, chunk_fit, chunk_sections
 
 TOP = 5
 _HEADING = re.compile(r"^ (?P<marks>(?:= )+)(?P<text>.+?) (?:= )*=? *$")
@@ -114,9 +115,9 @@ def _own(sizes: Sequence[int]) -> dict[str, Chunker]:
     made: dict[str, Chunker] = {}
     for size in sizes:
         most = max(400, size) if size != 128 else 200
-        made[f"ours {size} (max {most})"] = _content_defined(chunk.ChunkParams(size=size, max=most))
-        made[f"greedy {size}"] = _greedy(size)
-    made["ours 256, no context"] = _content_defined(chunk.ChunkParams(context=False))
+        made[f"ours {size} (max {most})"] = _made_by(chunk_fit.Fitter, chunk.ChunkParams(size=size, max=most))
+        made[f"greedy {size}"] = _made_by(_Greedy, chunk.ChunkParams(size=size, max=most))
+    made["ours 256, no context"] = _made_by(chunk_fit.Fitter, chunk.ChunkParams(context=False))
     return made
 
 
@@ -139,48 +140,31 @@ def documents(corpus: Corpus) -> pa.Table:
     return pa.Table.from_pylist([{**row, "text": corpus.text, "blocks": blocks}], schema=schema.DOCUMENTS)
 
 
-def _content_defined(params: chunk.ChunkParams) -> Chunker:
+def _outline(corpus: Corpus, cap: int) -> chunk_sections.Outline:
+    row = documents(corpus).to_pylist()[0]
+    blocks = [Block(**{**block, "heading_path": tuple(block["heading_path"])}) for block in row["blocks"]]
+    return chunk_sections.outline(corpus.text, corpus.title, blocks, tokens.builtin(), cap)
+
+
+def _made_by(fitter: type[chunk_fit.Fitter], params: chunk.ChunkParams) -> Chunker:
     def chunked(corpus: Corpus) -> list[Passage]:
-        rows = chunk.chunk_documents(documents(corpus), params, tokens.builtin()).to_pylist()
-        return [
-            Passage(
-                corpus=corpus.name,
-                start=row["start"],
-                end=row["end"],
-                sent=chunk.embed_text(row["context"], row["text"], row["title"], params.document_template),
-            )
-            for row in rows
-        ]
+        found = fitter(_outline(corpus, params.cap), params, tokens.builtin()).chunks()
+        return [Passage(corpus=corpus.name, start=one.start, end=one.end, sent=one.sent) for one in found]
 
     return chunked
 
 
-def _greedy(size: int) -> Chunker:
-    """The same units and sections, packed in order up to `size` tokens and without context."""
+class _Greedy(chunk_fit.Fitter):
+    """The same units, sections and contexts, packed in order up to `size` tokens."""
 
-    def chunked(corpus: Corpus) -> list[Passage]:
-        row = documents(corpus).to_pylist()[0]
-        blocks = [Block(**{**block, "heading_path": tuple(block["heading_path"])}) for block in row["blocks"]]
-        doc = chunk_sections.outline(corpus.text, "", blocks, tokens.builtin(), size)
-        return [
-            _passage(corpus, start, end)
-            for span in chunk_sections.spans(doc, size // 4)
-            for start, end in _packed(doc, span.start, span.end, size)
-        ]
-
-    return chunked
-
-
-def _packed(doc: chunk_sections.Outline, start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
-    weight = 0
-    first = doc.at.index(start)
-    for number in range(first, doc.at.index(end)):
-        unit = doc.ends[number + 1] - doc.ends[number]
-        if weight and weight + unit > size:
-            yield start, doc.at[number]
-            start, weight = doc.at[number], 0
-        weight += unit
-    yield start, end
+    def _cut(self, start: int, end: int, room: int) -> list[tuple[int, int]]:
+        room = min(room, self._params.size)
+        at, _, ends = self._refined(*self._units(start, end), room)
+        edges = [0]
+        for number in range(1, len(at)):
+            if ends[number] - ends[edges[-1]] > room:
+                edges.append(number - 1)
+        return list(pairwise([*(at[edge] for edge in edges), end]))
 
 
 def _passage(corpus: Corpus, start: int, end: int) -> Passage:

@@ -134,7 +134,7 @@ def within_unit(text: str) -> Iterator[tuple[int, NDArray[np.int64]]]:
     yield from _thinned(WORD, points, np.flatnonzero(space[:-1] & ~space[1:]) + 1, 7)
     anywhere = np.flatnonzero(~space[1:] & ~np.isin(points[1:], _JOINING) & (points[:-1] != _JOINER)) + 1
     own = (points[anywhere] >= _IDEOGRAPHS) | (points[anywhere - 1] >= _IDEOGRAPHS)
-    yield from _thinned(WORD, points, anywhere[own], 7)
+    yield from _thinned(WORD, points, anywhere[own], 15)
     yield from _thinned(CHARACTER, points, anywhere, 63)
     yield CHARACTER, np.arange(1, len(text), dtype=np.int64)  # a letter under a thousand accents
 

@@ -69,8 +69,8 @@ def outline(text: str, title: str, blocks: Sequence[Block], tokenizer: Tokenizer
 def weigh(text: str, at: Sequence[int], tokenizer: Tokenizer, cap: int) -> list[int]:
     """Running weight before each offset of `at`; the first is 0.
 
-    A unit weighs its tokens, or its share of 8,000 characters in terms of `cap` (the most tokens of a chunk) where that is
-    more: sparse text. What is above 8,000 characters is too heavy for any chunk and not counted before it is taken apart.
+    A unit weighs its tokens, or its share of 8,000 characters in terms of `cap` (the most tokens of a chunk) where that
+    is more: sparse text. A unit of over 8,000 characters is too heavy for any chunk and not counted, but taken apart.
     """
     pieces = [text[start:end] for start, end in pairwise(at)]
     counts = tokenizer.count([piece if len(piece) <= MAX_CHARS else "" for piece in pieces])
