@@ -59,6 +59,7 @@ class ChunkSettings(Section, frozen=True, kw_only=True):
     size: Annotated[int, Meta(ge=8, le=32_768)] = 256  # tokens aimed at
     max: Annotated[int, Meta(ge=8, le=32_768)] = 400  # tokens, never exceeded; the model's own limit if that is lower
     context: bool = True  # title and heading path before the text
+    timeout_s: Seconds = 300.0  # for a shard: half a megabyte of text, or one longer document
 
 
 class EmbedSettings(Section, frozen=True, kw_only=True):

@@ -114,23 +114,23 @@ def _data_folder(data: Path) -> Iterator[Check]:
 
 def _collection(settings: config.Settings) -> tuple[Check, _Wanted]:
     """The collection as `status` sees it, and who embeds it."""
-    from pipeline import run
+    from pipeline import status
 
     wanted = _Wanted(provider=settings.embed.provider, model=settings.embed.model)
     name = f"collection {settings.collection}"
     try:
-        status = run.status(settings)
+        found = status.examine(settings)
     except errors.NoIndex:
         return Check(level="warn", name=name, detail="nothing in it yet", remedy="pipeline run FOLDER"), wanted
     except errors.PipelineError as error:
         return Check(level="fail", name=name, detail=error.message, remedy=error.remedy), wanted
-    if status.provider:
-        wanted = _Wanted(provider=status.provider, model=status.model)
-    detail = f"{status.documents} documents, {status.chunks} passages, {status.indexed_rows} indexed, {status.model}"
-    if status.indexed_rows < status.chunks:
+    if found.provider:
+        wanted = _Wanted(provider=found.provider, model=found.model)
+    detail = f"{found.documents} documents, {found.chunks} passages, {found.indexed_rows} indexed, {found.model}"
+    if found.indexed_rows < found.chunks:
         return Check(level="warn", name=name, detail=detail, remedy="pipeline run"), wanted
-    if status.rejects:
-        detail += f"; {status.rejects} rejected"
+    if found.rejects:
+        detail += f"; {found.rejects} rejected"
         return Check(level="warn", name=name, detail=detail, remedy="pipeline status names them"), wanted
     return Check(level="pass", name=name, detail=detail), wanted
 

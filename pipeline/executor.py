@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline import config, errors, readers, tasks
+import pyarrow as pa
+
+from pipeline import config, errors, readers, schema, tasks
 from pipeline.progress import Progress
 from pipeline.scan import File
 from pipeline.stages import ingest
@@ -185,6 +187,42 @@ async def _write_shard(
     out.put_nowait(name)
 
 
+def _submit_chunk(
+    context: Context, function: str, arguments: Sequence[str], params: ChunkParams, tokenizer: Path | None
+) -> asyncio.Future[Any]:
+    timeout_s = context.settings.chunk.timeout_s
+    future = context.pool.submit(function, context.collection, *arguments, params, tokenizer, timeout_s=timeout_s)
+    return asyncio.wrap_future(future)
+
+
+async def _chunk_apart(context: Context, shard: str, params: ChunkParams, tokenizer: Path | None) -> int:
+    """Chunk the documents of a shard one by one, after it could not be chunked whole; who fails alone is rejected."""
+    documents = context.collection.read_documents(shard, ["doc_id", "uri"]).to_pylist()
+    tables, rejects = [schema.CHUNKS.empty_table()], []
+    for row in documents:
+        try:
+            one = [shard, row["doc_id"]]
+            tables.append(await _submit_chunk(context, "pipeline.tasks:chunk_one", one, params, tokenizer))
+        except errors.WorkerError as error:
+            log.info("%s: cannot be chunked: %s: %s", row["uri"], error.kind, error.message)
+            made_by = params.fingerprint()
+            rejects.append(reject("chunk", row["uri"], row["doc_id"], made_by, error.kind, error.message))
+    context.collection.add_rejects(rejects)
+    table = pa.concat_tables(tables)
+    context.collection.write_chunks(params.fingerprint(), shard, table)
+    return table.num_rows
+
+
+async def _chunk(context: Context, shard: str, params: ChunkParams, tokenizer: Path | None) -> int:
+    """Chunk a shard; returns how many chunks it has."""
+    try:
+        count: int = await _submit_chunk(context, "pipeline.tasks:chunk", [shard], params, tokenizer)
+    except errors.WorkerError as error:
+        log.info("shard %s: %s: its documents are chunked one by one", shard, error.message)
+        return await _chunk_apart(context, shard, params, tokenizer)
+    return count
+
+
 async def chunk_shards(context: Context, params: ChunkParams, tokenizer: Path | None, names: Names, out: Names) -> None:
     """Chunk every named shard that has no chunk file yet, one worker each; names go on to `out`, None at the end."""
     fingerprint = params.fingerprint()
@@ -192,10 +230,7 @@ async def chunk_shards(context: Context, params: ChunkParams, tokenizer: Path | 
     async def consume() -> None:
         while (name := await names.get()) is not None:
             if not context.collection.has_chunks(fingerprint, name):
-                future = context.pool.submit(
-                    "pipeline.tasks:chunk", context.collection, name, params, tokenizer, timeout_s=600.0
-                )
-                context.progress.advance("chunks", await asyncio.wrap_future(future))
+                context.progress.advance("chunks", await _chunk(context, name, params, tokenizer))
             out.put_nowait(name)
         names.put_nowait(None)  # for the other consumers
 

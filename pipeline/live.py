@@ -12,11 +12,13 @@ from typing import Any
 
 from pipeline import config, ids
 from pipeline.models import EmbedderSpec
+from pipeline.report import Failure
 from pipeline.stages import embed
 from pipeline.stages.chunk import ChunkParams
 from pipeline.store import Collection, Snapshot, VectorLog
 
 Live = Mapping[str, frozenset[str]]  # shard → its live doc_ids
+_Row = Mapping[str, Any]
 
 
 def of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
@@ -131,27 +133,46 @@ def open_failures(
         return []
     newest = {(row["stage"], row["uri"], row["key"]): row for row in collection.rejects().to_pylist()}
     files = {row["uri"]: row for row in snapshot.table.to_pylist()}
-    result = []
-    for (stage, uri, key), row in sorted(newest.items()):
-        file = files.get(uri)
-        if file is None:
-            continue
-        if stage == "ingest" and file["status"] == row["kind"] and file["content_hash"] == key:
-            result.append(row)
-        if stage == "embed" and spec is not None and _lacks_vector(collection, settings, spec, file, key):
-            result.append(row)
-    return result
+    found = ((files[row["uri"]], row) for _, row in sorted(newest.items()) if row["uri"] in files)
+    return [row for file, row in found if _stands(collection, settings, spec, file, row)]
 
 
-def _lacks_vector(
-    collection: Collection, settings: config.Settings, spec: EmbedderSpec, file: Mapping[str, str], key: str
+def _stands(
+    collection: Collection, settings: config.Settings, spec: EmbedderSpec | None, file: _Row, row: _Row
 ) -> bool:
+    """Whether a reject is about what the live file still holds, and was not mended since."""
+    if row["stage"] == "ingest":
+        return (file["status"], file["content_hash"]) == (row["kind"], row["key"])
+    if spec is None:
+        return False
+    if row["stage"] == "chunk":
+        return _lacks_chunks(collection, chunk_params(settings, spec).fingerprint(), file, row)
+    return _lacks_vector(collection, settings, spec, file, row["key"])
+
+
+def _lacks_chunks(collection: Collection, chunks_fp: str, file: _Row, row: _Row) -> bool:
+    if (file["doc_id"], chunks_fp) != (row["key"], row["made_by"]) or not collection.has_chunks(
+        chunks_fp, file["shard"]
+    ):
+        return False
+    return file["doc_id"] not in collection.read_chunks(chunks_fp, file["shard"], ["doc_id"])["doc_id"].to_pylist()
+
+
+def _lacks_vector(collection: Collection, settings: config.Settings, spec: EmbedderSpec, file: _Row, key: str) -> bool:
     chunks_fp, shard = chunk_params(settings, spec).fingerprint(), file["shard"]
     if shard is None or not collection.has_chunks(chunks_fp, shard):
         return False
     table = collection.read_chunks(chunks_fp, shard, ["doc_id", "embed_key"])
     wanted = any(row["embed_key"] == key and row["doc_id"] == file["doc_id"] for row in table.to_pylist())
     return wanted and not bool(vector_log(collection, spec).contains([key])[0])
+
+
+def failures(
+    collection: Collection, settings: config.Settings, spec: EmbedderSpec | None, snapshot: Snapshot | None
+) -> tuple[Failure, ...]:
+    """What could not be read or embedded and still is wanted."""
+    rows = open_failures(collection, settings, spec, snapshot)
+    return tuple(Failure(uri=row["uri"], stage=row["stage"], kind=row["kind"], reason=row["reason"]) for row in rows)
 
 
 def rejected_keys(collection: Collection, made_by: str) -> frozenset[str]:

@@ -84,8 +84,13 @@ def publish(
     spec: EmbedderSpec,
     live_: live.Live,
     progress: Progress,
+    *,
+    anew: bool = False,
 ) -> Publication:
     """Bring the table of `spec` to what `live_` says and move the tag.
+
+    Args:
+        anew: compare in any case (a retry may have made chunks that the note does not count).
 
     Raises:
         IndexMismatch: the table was made otherwise. StoreError: the disk refused.
@@ -93,7 +98,8 @@ def publish(
     chunks_fp, last = live.chunk_params(settings, spec).fingerprint(), collection.published()
     live_hash, vectors_fp = live.hash_of(live_), live.vectors_fp(spec)
     if (
-        last is not None
+        not anew
+        and last is not None
         and (last.live, last.chunks_fp, last.vectors_fp) == (live_hash, chunks_fp, vectors_fp)
         and last.rows == last.chunks
     ):

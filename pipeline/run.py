@@ -20,7 +20,7 @@ from pipeline import config, embedding, errors, executor, live, publish, readers
 from pipeline.executor import Context, Names
 from pipeline.models import Embedder, EmbedderSpec, resolve
 from pipeline.progress import Progress
-from pipeline.report import Failure, Pending, Report, Status
+from pipeline.report import Report
 from pipeline.stages import ingest
 from pipeline.store import Collection, Snapshot
 from pipeline.workers import WorkerPool
@@ -108,7 +108,7 @@ def execute(settings: config.Settings, request: Request, progress: Progress) -> 
     """
     collection = collection_of(settings)
     if "ingest" not in request.stages and not collection.exists:
-        raise _nothing(settings)
+        raise nothing(settings)
     scanned = None
     if "ingest" in request.stages:  # before the lock makes a folder: a wrong DOCS leaves nothing behind
         scanned = look(settings, collection, request.folders, retry=request.retry)
@@ -120,7 +120,7 @@ def execute(settings: config.Settings, request: Request, progress: Progress) -> 
     return report
 
 
-def _nothing(settings: config.Settings) -> errors.NoIndex:
+def nothing(settings: config.Settings) -> errors.NoIndex:
     return errors.NoIndex(
         f"There is no collection {settings.collection!r} in {settings.data}.",
         "Build it first: pipeline run DOCS",
@@ -243,17 +243,31 @@ class _Run:
         done = embedded.result() if embedded is not None else embedding.Embedding()
         publication = None
         if model is not None and "index" in stages:
-            publication = publish.publish(self.collection, self.settings, model.spec, self._live(), self.progress)
+            publication = publish.publish(
+                self.collection, self.settings, model.spec, self._live(), self.progress, anew=self.request.retry
+            )
         return self._report(model, fed.result(), done, publication)
 
     def _live(self) -> dict[str, frozenset[str]]:
         return live.of_snapshot(self.collection.snapshot())
 
+    def _retry_chunks(self, spec: EmbedderSpec) -> None:
+        """Forget the chunk files of shards that hold a document that could not be chunked."""
+        snapshot = self.collection.snapshot()
+        failed = live.open_failures(self.collection, self.settings, spec, snapshot)
+        documents = {row["key"] for row in failed if row["stage"] == "chunk"}
+        fingerprint = live.chunk_params(self.settings, spec).fingerprint()
+        for shard, docs in live.of_snapshot(snapshot).items():
+            if docs & documents:
+                self.collection.drop_chunks(fingerprint, shard)
+
     async def _feed(self, context: Context, model: _Model | None, out: Names) -> dict[str, int]:
         """Name the shards to be chunked and embedded, new ones as they are written; returns the files' fates."""
         fates: dict[str, int] = {}
         sent: set[str] = set()
-        complete = self._complete(model)
+        if self.request.retry and model is not None and "chunk" in self.request.stages:
+            self._retry_chunks(model.spec)
+        complete = self._complete(model) and not self.request.retry
         if not complete:
             _send(live.of_snapshot(self.collection.snapshot()), sent, out)
         if self.scanned is not None:
@@ -339,7 +353,7 @@ class _Run:
         spec = model.spec if model is not None else self.collection.embedder()
         snapshot = self.collection.snapshot()
         counts = live.count(self.collection, self.settings, spec, live.of_snapshot(snapshot))
-        failures = _failures(self.collection, self.settings, spec, snapshot)
+        failures = live.failures(self.collection, self.settings, spec, snapshot)
         return Report(
             collection=self.collection.name,
             stages=tuple(stage for stage in STAGES if stage in self.request.stages),
@@ -400,66 +414,8 @@ def _known(reject: ingest.Row, before: ingest.Row | None) -> bool:
     return before is not None and (before["status"], before["content_hash"]) == (reject["kind"], reject["key"])
 
 
-def _failures(
-    collection: Collection, settings: config.Settings, spec: EmbedderSpec | None, snapshot: Snapshot | None
-) -> tuple[Failure, ...]:
-    rows = live.open_failures(collection, settings, spec, snapshot)
-    return tuple(Failure(uri=row["uri"], stage=row["stage"], kind=row["kind"], reason=row["reason"]) for row in rows)
-
-
-def status(settings: config.Settings) -> Status:
-    """How the collection stands, against its folders as they are now. Takes no lock and asks no model server.
-
-    Raises:
-        NoIndex: there is no such collection.
-    """
-    collection = collection_of(settings)
-    if not collection.exists:
-        raise _nothing(settings)
-    collection.check_version()
-    snapshot, spec, note = collection.snapshot(), collection.embedder(), collection.published()
-    live_ = live.of_snapshot(snapshot)
-    counts = live.count(collection, settings, spec, live_)
-    failures = _failures(collection, settings, spec, snapshot)
-    behind = note is None or spec is None or (note.live, note.rows) != (live.hash_of(live_), counts.vectors)
-    sources = snapshot.sources if snapshot else ()
-    return Status(
-        collection=collection.name,
-        documents=counts.documents,
-        chunks=counts.chunks,
-        vectors=counts.vectors,
-        rejects=len(failures),
-        provider=spec.provider if spec else "",
-        model=spec.model if spec else "",
-        digest=spec.digest if spec else "",
-        dims=spec.dims if spec else 0,
-        snapshot=snapshot.number if snapshot else 0,
-        indexed_rows=note.rows if note else 0,
-        pending=Pending(
-            files=_files_due(settings, collection, sources),
-            documents=counts.unchunked,
-            chunks=counts.chunks - counts.vectors,
-            index=behind,
-        ),
-        folders=sources,
-        failures=failures,
-        disk_bytes=collection.disk_bytes(),
-    )
-
-
 def last_folders(settings: config.Settings) -> tuple[Path, ...]:
     """The folders of the last ingest; none where there was none."""
     collection = collection_of(settings)
     snapshot = collection.snapshot() if collection.exists else None
     return tuple(Path(source) for source in snapshot.sources) if snapshot else ()
-
-
-def _files_due(settings: config.Settings, collection: Collection, sources: Sequence[str]) -> int | None:
-    if not sources:
-        return 0
-    try:
-        plan = look(settings, collection, [Path(source) for source in sources]).plan
-    except errors.SourceError as error:
-        log.warning("%s", error.message)
-        return None
-    return sum(not due.known_hash for due in plan.due) + len(plan.gone)

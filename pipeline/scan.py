@@ -128,7 +128,8 @@ class _Walker:
         while stack:
             folder, relative, above, ignores = stack.pop()
             try:
-                entries = list(os.scandir(folder))
+                with os.scandir(folder) as listing:
+                    entries = list(listing)
             except OSError as error:
                 if not relative:
                     raise errors.SourceError(

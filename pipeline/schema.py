@@ -71,10 +71,10 @@ CHUNKS = _schema(
 )
 
 REJECTS = _schema(
-    pa.field("stage", pa.string(), nullable=False),  # "ingest" or "embed"
+    pa.field("stage", pa.string(), nullable=False),  # "ingest", "chunk" or "embed"
     pa.field("uri", pa.string(), nullable=False),
-    pa.field("key", pa.string(), nullable=False),  # its input: content_hash (ingest) or embed_key (embed)
-    pa.field("made_by", pa.string(), nullable=False),  # reader, or embedding fingerprint + server version
+    pa.field("key", pa.string(), nullable=False),  # its input: content_hash, doc_id or embed_key
+    pa.field("made_by", pa.string(), nullable=False),  # reader, chunk fingerprint, or embedding fingerprint and server
     pa.field("kind", pa.string(), nullable=False),
     pa.field("reason", pa.string(), nullable=False),
     pa.field("at_ms", pa.int64(), nullable=False),  # Unix time

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import errors, ids, readers
+import pyarrow as pa
+
+from pipeline import errors, ids, readers, schema
 from pipeline.models import Tokenizer
 from pipeline.stages import ingest
 
@@ -92,6 +94,17 @@ def chunk(collection: Collection, shard: str, params: ChunkParams, tokenizer_pat
     return table.num_rows
 
 
+def chunk_one(
+    collection: Collection, shard: str, doc_id: str, params: ChunkParams, tokenizer_path: Path | None
+) -> pa.Table:
+    """The chunks of one document of a shard, schema.CHUNKS; for a shard that cannot be chunked whole."""
+    from pipeline.stages import chunk as stage
+
+    documents = collection.read_documents(shard)
+    one = documents.filter(pa.array([value == doc_id for value in schema.strings(documents["doc_id"])]))
+    return stage.chunk_documents(one, params, tokenizer(params.tokenizer, tokenizer_path))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
     """What a run would make of a file: its fate, and key and tokens of each of its chunks."""
@@ -109,9 +122,6 @@ def preview(
     tokenizer_path: Path | None,
 ) -> Preview:
     """Read and chunk a file as a run would; nothing is written."""
-    import pyarrow as pa
-
-    from pipeline import schema
     from pipeline.stages import chunk as stage
 
     result = read(path, seen, options, known_hash)

@@ -12,26 +12,20 @@ nothing else. Processes are spawned, never forked: threads and pdfium do not sur
 from __future__ import annotations
 
 import collections
-import importlib
 import logging
 import multiprocessing
 import multiprocessing.connection
-import os
 import pickle
 import signal
-import sys
 import threading
 import time
-import traceback
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pipeline import errors
+from pipeline import errors, worker_process
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +33,6 @@ START_TIMEOUT_S = 60.0  # a cold disk, a busy machine
 MAX_FAILED_STARTS = 3  # in a row: then no worker will ever start
 STARVED = 3.0  # times its limit that a call may take by the clock where it gets less than that of a processor
 POLL_S = 0.25  # how often memory is looked at where the system sets no limit
-MEGABYTE = 1 << 20
-
-_LINUX = sys.platform == "linux"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -201,7 +192,7 @@ class WorkerPool:
         worker.task = task
         worker.deadline = time.monotonic() + task.timeout_s
         worker.last_deadline = time.monotonic() + STARVED * task.timeout_s
-        worker.cpu_s = _cpu_s(worker.process.pid)
+        worker.cpu_s = worker_process.cpu_s(worker.process.pid)
         try:
             # The worker is ready and reads, so that this does not block, however large the arguments.
             worker.pipe.send((task.function, task.payload))
@@ -212,7 +203,7 @@ class WorkerPool:
 
     def _start(self) -> None:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._memory_mb), daemon=True)
+        process = self._context.Process(target=worker_process.serve, args=(theirs, self._memory_mb), daemon=True)
         try:
             process.start()
         except OSError as error:
@@ -238,7 +229,7 @@ class WorkerPool:
             return
         timed = [worker.deadline for worker in self._workers if worker.task is not None or not worker.ready]
         timeout = max(0.0, min(timed) - time.monotonic()) if timed else None
-        if not _LINUX and timed:
+        if not worker_process.LINUX and timed:
             timeout = min(POLL_S, timeout or 0.0)
         pipes = {worker.pipe: worker for worker in self._workers}
         for pipe in multiprocessing.connection.wait([self._wake_in, *pipes], timeout):
@@ -268,14 +259,14 @@ class WorkerPool:
         worker.task = None
         worker.done += 1
         resident, out_of_memory = _finish(task, message, self._memory_mb)
-        if out_of_memory or worker.done >= self._recycle_tasks or resident > self._recycle_mb * MEGABYTE:
+        if out_of_memory or worker.done >= self._recycle_tasks or resident > self._recycle_mb * worker_process.MEGABYTE:
             self._kill(worker)
 
     def _check(self, worker: _Worker, now: float) -> None:
         """Kill a worker past its deadline, or over its memory where the system does not see to that."""
         if now >= worker.deadline and worker.task is not None:
             # Seconds of the clock say little on a busy machine: a call has had its time when it has *used* it.
-            left_s = worker.task.timeout_s - (_cpu_s(worker.process.pid) - worker.cpu_s)
+            left_s = worker.task.timeout_s - (worker_process.cpu_s(worker.process.pid) - worker.cpu_s)
             worker.deadline = min(now + max(0.0, left_s), worker.last_deadline)
         if now >= worker.deadline:
             self._kill(worker)
@@ -285,9 +276,14 @@ class WorkerPool:
                 worker.task.future.set_exception(
                     errors.WorkerTimeout(f"not done within {worker.task.timeout_s:.0f} s", "Raise readers.timeout_s.")
                 )
-        elif not _LINUX and worker.task is not None and _resident(worker.process.pid) > self._memory_mb * MEGABYTE:
+        elif worker.task is not None and self._over_memory(worker):
             self._kill(worker)
             worker.task.future.set_exception(_out_of_memory(self._memory_mb))
+
+    def _over_memory(self, worker: _Worker) -> bool:
+        """Where the system sets no limit."""
+        resident = 0 if worker_process.LINUX else worker_process.resident(worker.process.pid)
+        return resident > self._memory_mb * worker_process.MEGABYTE
 
     def _died(self, worker: _Worker) -> None:
         worker.process.join(5.0)
@@ -338,123 +334,3 @@ def _exit(code: int | None) -> str:
         name = f"signal {-code}"
     # We kill only what we have stopped listening to, so that somebody else did this one.
     return f"{name}, most likely killed by the system for want of memory" if -code == signal.SIGKILL else name
-
-
-def _cpu_s(pid: int | None) -> float:
-    """Processor seconds that a process has used; 0 where it is gone."""
-    import psutil
-
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)
-
-
-def _resident(pid: int | None) -> int:
-    """Resident bytes of a process, 0 if it is gone."""
-    import psutil
-
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0
-
-
-# --- in the worker ----------------------------------------------------------------------------------------------------
-
-
-def _serve(pipe: Connection, memory_mb: int) -> None:
-    """Answer calls until the pipe ends (the parent closed it or is gone)."""
-    parent = os.getppid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all: the parent decides
-    _silence()
-    if _LINUX:
-        _bind_to_parent(parent)
-        _limit(memory_mb)
-    else:
-        threading.Thread(target=_watch_parent, daemon=True).start()
-    pipe.send_bytes(b"ready")
-    for function, payload in _calls(pipe):
-        pipe.send_bytes(_answer(function, payload))
-
-
-def _calls(pipe: Connection) -> Iterator[tuple[str, bytes]]:
-    while True:
-        try:
-            call = pipe.recv()
-        except (EOFError, OSError):
-            return
-        yield call
-
-
-def _answer(function: str, payload: bytes) -> bytes:
-    """Run one call; the pickled reply: status, value or error, resident bytes."""
-    status: str
-    value: Any
-    try:
-        module, _, name = function.partition(":")
-        status, value = "done", getattr(importlib.import_module(module), name)(*pickle.loads(payload))  # noqa: S301
-        return pickle.dumps((status, value, _own_resident()), pickle.HIGHEST_PROTOCOL)
-    except MemoryError:
-        status, value = "memory", None
-    except BaseException as error:
-        status, value = "error", _portable(error)
-    return pickle.dumps((status, value, _own_resident()), pickle.HIGHEST_PROTOCOL)
-
-
-def _portable(error: BaseException) -> BaseException:
-    """`error` if it survives the way to the parent, else a WorkerCrash that describes it (see errors.
-
-    Not every class pickles).
-    """
-    if not isinstance(error, errors.PipelineError):
-        error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)))
-    try:
-        copy = pickle.loads(pickle.dumps(error))  # noqa: S301
-    except Exception:
-        return errors.WorkerCrash(repr(error))
-    # SystemExit and its like are no result of a call: as an exception of the Future they would end the parent.
-    return error if isinstance(copy, Exception) else errors.WorkerCrash(repr(error))
-
-
-def _own_resident() -> int:
-    if not _LINUX:
-        return _resident(os.getpid())
-    resident = Path("/proc/self/statm").read_bytes().split()[1]  # psutil takes 20 times as long to say so
-    return int(resident) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _silence() -> None:
-    """Parsers in C write to the terminal; so do warnings."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    os.close(null)
-
-
-def _limit(memory_mb: int) -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = memory_mb * MEGABYTE
-    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-
-
-def _bind_to_parent(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends, busy in a parser or not."""
-    import ctypes
-
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before the call
-        os._exit(1)
-
-
-def _watch_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import config, errors, run
+from pipeline import config, errors, run, status
 from pipeline.progress import Silent
 from tests.fake_ollama.client import FakeOllama
 from tests.test_run import ALL, write_documents
@@ -55,7 +55,7 @@ def test_a_run_survives_a_full_disk(small_disk: Path, tmp_path: Path, size: str)
         assert "Free" in caught.value.remedy
         assert mounted(small_disk, "remount", "size=64m")
         report = run.execute(settings, request, Silent())
-        status = run.status(settings)
+        found = status.examine(settings)
     assert (report.documents, report.failures) == (6, ())
-    assert status.indexed_rows == report.chunks == report.vectors
-    assert not status.pending.index
+    assert found.indexed_rows == report.chunks == report.vectors
+    assert not found.pending.index

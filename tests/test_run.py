@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from pipeline import config, dry_run, errors, ids, lance, live, run
+from pipeline import config, dry_run, errors, ids, lance, live, run, status
 from pipeline.progress import Silent
 from pipeline.report import Report
 from pipeline.store import Collection
@@ -364,16 +365,34 @@ def test_a_dry_run_foretells_the_run(world: World) -> None:
 
 def test_the_status_says_what_is_held_and_what_is_due(world: World) -> None:
     with pytest.raises(errors.NoIndex):
-        run.status(world.settings)
+        status.examine(world.settings)
     report = world.run()
-    status = run.status(world.settings)
-    assert (status.documents, status.chunks, status.vectors) == (6, report.chunks, report.chunks)
-    assert (status.provider, status.dims, status.rejects) == ("ollama", 1024, 0)
-    assert status.model.startswith("mxbai-embed-large")
-    assert (status.pending.files, status.pending.chunks, status.pending.index) == (0, 0, False)
+    found = status.examine(world.settings)
+    assert (found.documents, found.chunks, found.vectors) == (6, report.chunks, report.chunks)
+    assert (found.provider, found.dims, found.rejects) == ("ollama", 1024, 0)
+    assert found.model.startswith("mxbai-embed-large")
+    assert (found.pending.files, found.pending.chunks, found.pending.index) == (0, 0, False)
     (world.docs / "new.md").write_text("New.")
     (world.docs / "0.md").unlink()
-    assert run.status(world.settings).pending.files == 2
+    assert status.examine(world.settings).pending.files == 2
     world.run("ingest")
-    pending = run.status(world.settings).pending
+    pending = status.examine(world.settings).pending
     assert (pending.files, pending.documents, pending.index) == (0, 1, True)
+
+
+def test_a_document_that_cannot_be_chunked_costs_itself_only(world: World) -> None:
+    """A word of 300,000 characters takes seconds to tokenise: more than the time limit of the first run."""
+    (world.docs / "slow.txt").write_text("Zm9v" * 75_000)
+    world.settings = replace(world.settings, chunk=config.ChunkSettings(timeout_s=0.4))
+    report = world.run()
+    assert {(failure.uri, failure.stage, failure.kind) for failure in report.failures} == {
+        ("slow.txt", "chunk", "timeout")
+    }
+    assert report.files["failed"] == 0
+    assert report.vectors == report.chunks == len(world.table())
+    assert set(world.table().values()) == {f"{n}.md" for n in range(6)}
+    assert world.texts() == 0
+    world.settings = replace(world.settings, chunk=config.ChunkSettings(timeout_s=300.0))
+    mended = world.run(retry=True)
+    assert mended.failures == ()
+    assert "slow.txt" in world.table().values()

@@ -378,5 +378,5 @@ def test_a_program_that_ends_without_closing_ends(tmp_path: Path) -> None:
     assert (done.stdout, done.returncode) == ("42\n", 0), done.stderr
 
 
-def test_a_call_that_got_no_processor_is_given_more_time(pool: WorkerPool) -> None:
+def test_a_call_that_got_no_processor_is_given_more_time(pool: workers.WorkerPool) -> None:
     assert pool.submit("time:sleep", 0.5, timeout_s=0.2).exception(timeout=60) is None

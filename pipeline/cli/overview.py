@@ -19,10 +19,10 @@ _COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
 def status(state: State) -> int:
     """Show what the collection holds and what is due."""
     settings = state.load().settings
-    from pipeline import run as runner
+    from pipeline import status as collection
     from pipeline.cli import render
 
-    found = runner.status(settings)
+    found = collection.examine(settings)
     if state.json:
         put_json(found.to_json())
         return 0

@@ -1,8 +1,8 @@
 """What the pipeline asks of a model server: two Protocols, and the facts about a model that travel with them.
 
 Only modules of this package know HTTP or onnxruntime; what they raise is from `pipeline.errors` alone:
-ServerUnreachable (no answer), TransientFault (another try may help), TextRejected (this batch never: bisect it), ModelMissing,
-ModelMismatch, ServerRefused.
+ServerUnreachable (no answer), TransientFault (another try may help), TextRejected (this batch never: bisect it),
+ModelMissing, ModelMismatch, ServerRefused.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.models import templates
 
 Vectors = NDArray[np.float32]
 
@@ -47,8 +49,7 @@ class EmbedderSpec:
 
     def document(self, text: str, title: str = "") -> str:
         """The exact text to embed for a passage (title first, so that a title in braces cannot capture the text)."""
-        before, _, after = self.document_template.partition("{text}")
-        return before.replace("{title}", title or "none") + text + after.replace("{title}", title or "none")
+        return templates.document(self.document_template, text, title)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A part of a streamed answer. The last has `done` True and tells why it ended ("stop", "length") and the token counts."""
+    """A part of a streamed answer. The last has `done` True, says why it ended ("stop", "length"), counts tokens."""
 
     text: str
     done: bool = False
@@ -128,7 +129,7 @@ class Tokenizer(Protocol):
         ...
 
     def offsets(self, text: str) -> NDArray[np.int32]:
-        """Start and end of each token, shape (tokens, 2), special tokens left out, in order. Linear in time and bounded in memory."""
+        """Start and end of each token, shape (tokens, 2), in order, special tokens left out; linear in time."""
         ...
 
     def count(self, texts: Sequence[str]) -> list[int]:

@@ -25,6 +25,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -222,6 +223,11 @@ class Collection:
     def has_chunks(self, fingerprint: str, shard: str) -> bool:
         return self._chunks(fingerprint, shard).exists()
 
+    def drop_chunks(self, fingerprint: str, shard: str) -> None:
+        """Forget a chunk file that lacks documents, so that they are tried again."""
+        with files.disk_errors(self._chunks(fingerprint, shard)):
+            self._chunks(fingerprint, shard).unlink(missing_ok=True)
+
     def write_chunks(self, fingerprint: str, shard: str, table: pa.Table) -> None:
         table = schema.check(table, schema.CHUNKS, "chunks")
         files.write_parquet(self.temporary, self._chunks(fingerprint, shard), table)
@@ -260,4 +266,10 @@ class Collection:
             return [path.read_bytes() for path in paths]
 
     def disk_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
+        """Size of all files; one that goes while they are counted does not count."""
+        total = 0
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    total += Path(folder, name).lstat().st_size
+        return total
