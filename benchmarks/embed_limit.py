@@ -4,7 +4,11 @@ A fake Ollama spends a fixed time per token, one text at a time, as Ollama does;
 least time that any client could take. Printed is the share of that limit which the engine reaches, requests, gate and
 all.
 
-    python -m benchmarks.embed_limit [--chunks 5000] [--tokens 256] [--cost-us 25] [--servers 1]
+    python -m benchmarks.embed_limit [--chunks 5000] [--tokens 256] [--cost-us 25] [--servers 1,4] [--command]
+
+The engine alone is measured in this process. --command measures `pipeline embed` instead, on a collection that was
+ingested and chunked before: once from the start of the process to its end, with all that an interpreter, imports,
+opening a model and a last compaction take, and once over its embed stage, as its own report says.
 """
 
 from __future__ import annotations
@@ -14,10 +18,15 @@ import asyncio
 import contextlib
 import random
 import resource
+import shutil
+import tempfile
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
+from benchmarks import common
 from pipeline import models
 from pipeline.models import ollama, tokens
 from pipeline.models.ollama_client import Server
@@ -72,7 +81,13 @@ async def stream(items: list[embed.Item]) -> AsyncGenerator[embed.Item]:
         yield item
 
 
-def connect(fakes: list[FakeOllama]) -> ollama.OllamaEmbedder:
+class Address(Protocol):
+    """Where a server listens."""
+
+    url: str
+
+
+def connect(fakes: Sequence[Address]) -> ollama.OllamaEmbedder:
     counter = tokens.builtin().identity
     spec = models.EmbedderSpec(
         provider="ollama", model="mxbai-embed-large", digest="", dims=DIMS, limit=510, tokenizer=counter
@@ -111,25 +126,106 @@ def cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+# --- the whole command -------------------------------------------------------------------------------------------
+
+SECTIONS = 50  # per file; each becomes one chunk
+SETTINGS = "[chunk]\nsize = 400\nmax = 500\n"  # above every section, so that none is cut
+
+
+def prepare(scratch: Path, items: list[embed.Item]) -> None:
+    """A collection of these texts, ingested and chunked, nothing embedded."""
+    folder = scratch / "docs"
+    folder.mkdir()
+    for first in range(0, len(items), SECTIONS):
+        sections = [f"## Section {item.key}\n\n{item.text}.\n" for item in items[first : first + SECTIONS]]
+        (folder / f"{first:07d}.md").write_text("\n".join(sections), encoding="utf-8")
+    (scratch / "settings.toml").write_text(SETTINGS, encoding="utf-8")
+    with servers(1, 0.0) as quiet:
+        common.pipeline(*arguments(scratch, scratch / "chunked", quiet), "ingest", str(folder))
+        common.pipeline(*arguments(scratch, scratch / "chunked", quiet), "chunk")
+
+
+def arguments(scratch: Path, data: Path, fakes: list[FakeOllama]) -> list[str]:
+    hosts = [argument for fake in fakes for argument in ("--ollama-host", fake.url)]
+    return ["--config", str(scratch / "settings.toml"), "--data", str(data), "--provider", "ollama", *hosts]
+
+
+def measure_command(scratch: Path, fakes: list[FakeOllama]) -> list[object]:
+    """Embed a copy of the prepared collection; a row of the table."""
+    data = scratch / f"embedded-{len(fakes)}"
+    shutil.copytree(scratch / "chunked", data)
+    before, began = spent(fakes), time.perf_counter()
+    report = common.run(*arguments(scratch, data, fakes), "embed")
+    wall_s = time.perf_counter() - began
+    limit_s = (spent(fakes) - before) / len(fakes)
+    stage_s = report["embed_seconds"]
+    texts = report["embedded_texts"]
+    figures = [f"{limit_s:.2f}", f"{wall_s:.2f}", f"{limit_s / wall_s:.4f}", f"{stage_s:.2f}"]
+    return [len(fakes), texts, *figures, f"{limit_s / stage_s:.4f}", f"{texts / wall_s:.0f}", f"{texts / stage_s:.0f}"]
+
+
+# --- the command line --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def servers(count: int, cost_us: float) -> Iterator[list[FakeOllama]]:
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(FakeOllama(vectors="hash", cost_us_per_token=cost_us, record=False))
+            for _ in range(count)
+        ]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chunks", type=int, default=5000)
     parser.add_argument("--tokens", type=int, default=256, help="per chunk, on average")
     parser.add_argument("--cost-us", type=float, default=25.0, help="of the fake server, per token")
-    parser.add_argument("--servers", type=int, default=1)
+    parser.add_argument("--servers", default="1", metavar="N,N,...", help="how many; each number is a run")
+    parser.add_argument("--command", action="store_true", help="measure the whole of `pipeline embed`")
     options = parser.parse_args()
     items = chunks(options.chunks, options.tokens)
-    with contextlib.ExitStack() as stack:
-        fakes = [
-            stack.enter_context(FakeOllama(vectors="hash", cost_us_per_token=options.cost_us, record=False))
-            for _ in range(options.servers)
-        ]
-        found = asyncio.run(measure(fakes, items))
+    counts = [int(count) for count in options.servers.split(",")]
     total = sum(item.tokens for item in items)
-    print(f"{len(items)} chunks, {total} tokens, {options.cost_us:g} us per token, {options.servers} server(s)")
-    print(f"least possible {found.limit_s:.2f} s, taken {found.seconds:.2f} s, first vectors at {found.first_s:.2f} s")
-    print(f"{found.stats.requests} requests, {total / found.seconds:.0f} tokens/s, client CPU {found.cpu_s:.2f} s")
-    print(f"share of the limit: {found.limit_s / found.seconds:.4f}")
+    print(f"{len(items)} chunks, {total} tokens, {options.cost_us:g} us per token")
+    (show_command if options.command else show_engine)(items, counts, options.cost_us)
+
+
+def show_engine(items: list[embed.Item], counts: list[int], cost_us: float) -> None:
+    rows: list[list[object]] = []
+    for count in counts:
+        with servers(count, cost_us) as fakes:
+            found = asyncio.run(measure(fakes, items))
+        figures = [f"{found.limit_s:.2f}", f"{found.seconds:.2f}", f"{found.limit_s / found.seconds:.4f}"]
+        rate = len(items) / found.seconds
+        more = [f"{found.first_s:.2f}", found.stats.requests, f"{found.cpu_s:.2f}", f"{rate:.0f}"]
+        rows.append([count, *figures, *more, f"{rate / float(str(rows[0][-2])):.2f}" if rows else "1.00"])
+    header = (
+        "servers",
+        "least s",
+        "taken s",
+        "share",
+        "first vectors s",
+        "requests",
+        "CPU s",
+        "texts/s",
+        "x the first",
+    )
+    print(common.table(header, rows))
+
+
+def show_command(items: list[embed.Item], counts: list[int], cost_us: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder), items)
+        rows: list[list[object]] = []
+        for count in counts:
+            with servers(count, cost_us) as fakes:
+                rows.append(measure_command(Path(folder), fakes))
+    header = ("servers", "texts", "least s", "command s", "share", "embed stage s", "share", "texts/s", "of the stage")
+    print(common.table(header, rows))
+    for row in rows[1:]:
+        whole, stage = (float(str(row[at])) / float(str(rows[0][at])) for at in (-2, -1))
+        print(f"{row[0]} servers: {whole:.2f} x the first as a command, {stage:.2f} x in the embed stage")
 
 
 if __name__ == "__main__":

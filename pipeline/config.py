@@ -66,6 +66,7 @@ class EmbedSettings(Section, frozen=True, kw_only=True):
     provider: Provider = "auto"
     model: str = ""  # "": the provider's default
     dims: Annotated[int, Meta(ge=0, le=65_536)] = 0  # Matryoshka cut; 0: the model's own
+    storage: Literal["float32", "float16"] = "float32"  # of the vectors, in log and index
     batch_texts: Annotated[int, Meta(ge=1, le=4096)] = 64
     batch_tokens: Count = 16_000
     concurrency: Annotated[int, Meta(ge=1, le=64)] = 2  # requests in flight per server
@@ -74,6 +75,7 @@ class EmbedSettings(Section, frozen=True, kw_only=True):
 
 class OllamaSettings(Section, frozen=True, kw_only=True):
     hosts: tuple[Host, ...] = ()  # empty: OLLAMA_HOST, else http://127.0.0.1:11434
+    local_servers: Annotated[int, Meta(ge=0, le=64)] = 0  # of our own, for the length of a run; with `hosts`: besides
     keep_alive: Duration = "30m"
     connect_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0
 

@@ -59,7 +59,7 @@ async def _spec(settings: config.Settings, collection: Collection) -> tuple[Embe
     recorded = collection.embedder() if collection.exists else None
     if recorded is not None:
         return recorded, ""
-    choice = await resolve.open_embedder(settings, None)
+    choice = await resolve.open_embedder(settings, None, bulk=False)
     await choice.embedder.aclose()
     return choice.embedder.spec, choice.note
 

@@ -1,30 +1,37 @@
 """Run the embed stage over chunk shards: what lacks a vector goes to the engine, what comes back into the vector log.
 
 Vectors are flushed every few seconds, so that a kill loses at most that; the engine (stages.embed) knows nothing of
-files.
+files. In memory lie the texts of a shard or two, the vectors of one flush, and 16 bytes for each key sent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import executor, schema
 from pipeline.executor import Context, Names
-from pipeline.models import Embedder, EmbedderSpec, Tokenizer
+from pipeline.models import Embedder, EmbedderSpec, Tokenizer, canary
 from pipeline.models.templates import embed_text
-from pipeline.stages import embed
-from pipeline.stages.embed import EngineOptions, Item, Rejected
-from pipeline.store import VectorLog
+from pipeline.progress import Pace
+from pipeline.stages import embed, embed_progress
+from pipeline.stages.embed import Engine, EngineOptions, Item, Rejected
+from pipeline.store import VectorLog, keys
 
-FLUSH_BYTES = 64 << 20  # of vectors, whatever the interval
+log = logging.getLogger(__name__)
+
+FLUSH_BYTES = 32 << 20  # of vectors, whatever the interval
+PACE_EVERY_S = 1.0
+_KEY_COLUMNS = ("embed_key", "tokens")
 _COLUMNS = ("doc_id", "text", "context", "title", "tokens", "embed_key")
 
 
@@ -66,6 +73,34 @@ class Flusher:
         self._last = time.monotonic()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Who embeds in this run: `made_by` for reject rows; `skip`: keys that it rejected before."""
+
+    made_by: str
+    skip: frozenset[str]
+
+
+Begin = Callable[[], Awaitable[Server]]
+
+
+async def ask_server(embedder: Embedder, vectors: VectorLog) -> str:
+    """The version of the model server, after a look that it still makes the vectors that are in the log.
+
+    Both are written beside the vectors to come, with the canary of the log's first run: every later one was held
+    against that, so that many small drifts cannot add up unseen.
+
+    Raises:
+        ModelMismatch: it makes others. ServerUnreachable, TransientFault: see `embed.describe`.
+    """
+    found = await embed.describe(embedder)
+    first = "".join(vectors.recorded("canary")[:1])
+    if found.canary:
+        canary.check_canary(first, found.canary)
+    vectors.record(server_version=found.server_version, canary=first or found.canary)
+    return found.server_version
+
+
 @dataclass(frozen=True, slots=True)
 class _Sent:
     shard: str
@@ -76,44 +111,81 @@ class _Sent:
 class Source:
     """The texts that the named shards' chunks lack, as an async iterator of the engine's items.
 
+    Shards are looked through as soon as they are named, and read when the engine asks: so what is left is known in
+    tokens, long before it is in memory.
+
     Args:
-        vectors: what is there; skip: keys that were rejected before and are not to be tried again.
+        vectors: what is there; begin: asked once, when the first text is due (a night without news asks no server).
     """
 
-    def __init__(
-        self, context: Context, spec: EmbedderSpec, vectors: VectorLog, chunks_fp: str, skip: frozenset[str]
-    ) -> None:
+    def __init__(self, context: Context, spec: EmbedderSpec, vectors: VectorLog, chunks_fp: str, begin: Begin) -> None:
         self._context = context
         self._spec = spec
         self._vectors = vectors
         self._chunks_fp = chunks_fp
-        self._skip = skip
-        self._queued: set[bytes] = set()  # packed keys: 50 bytes each where text would take 81
+        self._begin = begin
+        self._server: Server | None = None
+        self._seen = keys.KeySet()  # due in this run, or not to be tried
         self.sent: dict[str, _Sent] = {}  # under way
         self.chunks = 0
+        self.tokens_left = 0  # of all that is known to be due
 
-    async def items(self, names: Names) -> AsyncIterator[Item]:
-        while (shard := await names.get()) is not None:
-            items = await asyncio.to_thread(self._of_shard, shard)
-            self._context.progress.grow("texts", len(items))
-            for item in items:
-                yield item
+    @property
+    def made_by(self) -> str:
+        """Who made what was sent; "" before anything was."""
+        return self._server.made_by if self._server is not None else ""
 
-    def _of_shard(self, shard: str) -> list[Item]:
-        table = self._context.collection.read_chunks(self._chunks_fp, shard, _COLUMNS)
+    async def items(self, names: Names) -> AsyncGenerator[Item]:
+        """Texts until `names` ends with None. Use it under `contextlib.aclosing`."""
+        due: asyncio.Queue[tuple[str, keys.Mask] | None] = asyncio.Queue()  # a bit or a byte for each chunk
+        looking = asyncio.create_task(self._look(names, due))
+        try:
+            while (found := await due.get()) is not None:
+                for item in await asyncio.to_thread(self._read, *found):
+                    yield item
+            await looking
+        finally:
+            looking.cancel()
+            await asyncio.wait({looking})
+            if not looking.cancelled() and (left := looking.exception()) is not None:
+                log.debug("Looking for texts ended with %r", left)
+
+    async def _look(self, names: Names, due: asyncio.Queue[tuple[str, keys.Mask] | None]) -> None:
+        try:
+            while (shard := await names.get()) is not None:
+                wanted, tokens = await asyncio.to_thread(self._keys, shard)
+                mask = ~self._vectors.has(wanted)
+                if mask.any() and self._server is None:
+                    self._server = await self._begin()
+                    self._seen.add(keys.packed(sorted(self._server.skip)))
+                mask[mask] = self._seen.add(wanted[mask])
+                if mask.any():
+                    self.tokens_left += int(tokens[mask].sum())
+                    self._context.progress.grow("texts", int(mask.sum()))
+                    due.put_nowait((shard, mask))
+        finally:
+            due.put_nowait(None)
+
+    def _keys(self, shard: str) -> tuple[keys.Keys, NDArray[np.int32]]:
+        table = self._context.collection.read_chunks(self._chunks_fp, shard, _KEY_COLUMNS)
         self.chunks += table.num_rows
-        missing = table.filter(~self._vectors.contains(schema.strings(table["embed_key"])))
-        return [item for row in missing.to_pylist() if (item := self._item(shard, row)) is not None]
+        return keys.of_column(table["embed_key"]), table["tokens"].to_numpy()
 
-    def _item(self, shard: str, row: dict[str, Any]) -> Item | None:
+    def _read(self, shard: str, due: keys.Mask) -> list[Item]:
+        table = self._context.collection.read_chunks(self._chunks_fp, shard, _COLUMNS)
+        return [self._item(shard, row) for row in table.filter(pa.array(due)).to_pylist()]
+
+    def _item(self, shard: str, row: dict[str, Any]) -> Item:
         key = row["embed_key"]
-        packed = bytes.fromhex(key)
-        if key in self._skip or packed in self._queued:
-            return None
-        self._queued.add(packed)
         self.sent[key] = _Sent(shard, row["doc_id"], row["tokens"])
         text = embed_text(row["context"], row["text"], row["title"], self._spec.document_template)
         return Item(key=key, text=text, tokens=row["tokens"])
+
+    def settle(self, key: str) -> _Sent:
+        """The text is embedded or rejected."""
+        sent = self.sent.pop(key)
+        self.tokens_left -= sent.tokens
+        return sent
 
     def uri(self, sent: _Sent) -> str:
         """The document that a text was sent for."""
@@ -123,49 +195,61 @@ class Source:
 
 
 async def embed_shards(
-    context: Context,
-    embedder: Embedder,
-    vectors: VectorLog,
-    source: Source,
-    names: Names,
-    made_by: str,
-    tokenizer: Tokenizer,
+    context: Context, embedder: Embedder, vectors: VectorLog, source: Source, names: Names, tokenizer: Tokenizer
 ) -> Embedding:
-    """Embed until `names` ends with None. `made_by`: for the reject rows; `tokenizer`: the model's."""
+    """Embed until `names` ends with None. `tokenizer`: the model's."""
     settings = context.settings.embed
     done = Embedding()
     flusher = Flusher(vectors, settings.flush_s)
     options = EngineOptions(batch_texts=settings.batch_texts, batch_tokens=settings.batch_tokens)
-    probes = embed.canaries(tokenizer)
+    engine = Engine(embedder, options, canaries=embed.canaries(tokenizer))
     context.progress.start("texts", 0, "text")
-    results = embed.embed_stream(source.items(names), embedder, options, canaries=probes)
+    telling = asyncio.create_task(_tell_pace(context, source, engine))
     try:
-        async with aclosing(results):
+        async with aclosing(engine.run(source.items(names))) as results:
             async for result in results:
                 if isinstance(result, Rejected):
-                    _reject(context, source, done, result, made_by)
+                    _reject(context, source, done, result)
                     continue
                 flusher.add(result.keys, result.vectors)
                 _count(context, source, done, result.keys)
                 if flusher.due:
                     await asyncio.to_thread(flusher.flush)
     finally:
+        telling.cancel()
         flusher.flush()  # not awaited: what has been paid for is kept, also when the run is being cancelled
     done.chunks = source.chunks
     context.progress.finish("texts")
     return done
 
 
-def _count(context: Context, source: Source, done: Embedding, keys: Sequence[str]) -> None:
-    tokens = sum(source.sent.pop(key).tokens for key in keys)
-    done.texts += len(keys)
-    done.tokens += tokens
-    context.progress.advance("texts", len(keys), tokens=tokens)
+async def _tell_pace(context: Context, source: Source, engine: Engine) -> None:
+    """Every second, also while a server says nothing: a rate that falls to 0 is news."""
+    while True:
+        now_s, stats = embed_progress.now_s(), engine.stats
+        pace = Pace(
+            tokens_per_s=stats.tokens_per_s(now_s),
+            average=stats.average(now_s),
+            left_s=stats.left_s(source.tokens_left, now_s),
+            servers=stats.servers_in_use(now_s),
+            known_servers=len(stats.servers),
+            retries=stats.retries,
+            rejected=stats.rejected,
+        )
+        context.progress.pace("texts", pace)
+        await asyncio.sleep(PACE_EVERY_S)
 
 
-def _reject(context: Context, source: Source, done: Embedding, result: Rejected, made_by: str) -> None:
-    uri = source.uri(source.sent.pop(result.key))
+def _count(context: Context, source: Source, done: Embedding, keys_: Sequence[str]) -> None:
+    done.tokens += sum(source.settle(key).tokens for key in keys_)
+    done.texts += len(keys_)
+    context.progress.advance("texts", len(keys_))
+
+
+def _reject(context: Context, source: Source, done: Embedding, result: Rejected) -> None:
+    uri = source.uri(source.settle(result.key))
     context.progress.message(f"{uri}: one chunk cannot be embedded: {result.kind}: {result.reason}")
-    row = executor.reject("embed", uri, result.key, made_by, result.kind, result.reason)
+    context.progress.advance("texts")
+    row = executor.reject("embed", uri, result.key, source.made_by, result.kind, result.reason)
     context.collection.add_rejects([row])  # at once: a kill must not send a poison text again
     done.rejects.append(row)

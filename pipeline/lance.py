@@ -37,7 +37,7 @@ import pyarrow as pa
 
 from pipeline import errors, lance_disk, lance_rows
 from pipeline.lance_rows import FOUND, HASHED, WORDS, index_schema, row_hashes
-from pipeline.models import Vectors
+from pipeline.models import Storage, Vectors
 
 __all__ = ["FOUND", "HASHED", "LIVE", "Published", "Reader", "Table", "index_schema", "preload", "quote", "row_hashes"]
 
@@ -92,19 +92,30 @@ class Published:
 class Table:
     """The writer's handle on the newest version. One at a time, under the collection's lock."""
 
-    def __init__(self, folder: Path, name: str, dims: int, table: Any) -> None:
+    def __init__(self, folder: Path, name: str, schema: pa.Schema, table: Any) -> None:
         self._folder = folder / f"{name}.lance"
         self._scratch = folder / "tmp"
-        self._dims = dims
+        self._schema = schema
+        self._dims = int(schema.field("vector").type.list_size)
         self._table = table
 
     @classmethod
-    def open(cls, folder: Path, name: str, dims: int, provenance: Mapping[str, str]) -> Table:
+    def open(
+        cls,
+        folder: Path,
+        name: str,
+        dims: int,
+        provenance: Mapping[str, str],
+        *,
+        record: Mapping[str, str] | None = None,
+        storage: Storage = "float32",
+    ) -> Table:
         """Open the table `name` below `folder`, created when absent; sweep and mend what a crash left.
 
         Args:
-            provenance: who made the vectors (provider, model, digest, template, ...): kept with the vector column and
-                compared here.
+            provenance: who made the vectors (provider, digest, template, ...): kept with the vector column and compared
+                here.
+            record: what a new table says of them beside (server, canary): kept with it, not compared here.
 
         Raises:
             IndexMismatch: the table holds vectors of another origin or length.
@@ -118,12 +129,17 @@ class Table:
             database = _connect(folder)
             if _exists(path):
                 table = database.open_table(name)
-                lance_rows.compare(table.schema, dims, provenance)
+                lance_rows.compare(table.schema, dims, storage, provenance)
             else:
-                table = database.create_table(
-                    name, schema=lance_rows.with_provenance(lance_rows.stored_schema(dims), provenance)
-                )
-        return cls(folder, name, dims, table)
+                stored = lance_rows.stored_schema(dims, storage)
+                said = dict(record or {}) | dict(provenance)
+                table = database.create_table(name, schema=lance_rows.with_provenance(stored, said))
+        return cls(folder, name, index_schema(dims, storage), table)
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Who made the vectors, as given when the table was made."""
+        return lance_rows.provenance_of(self._table.schema)
 
     def rows(self) -> pa.Table:
         """`chunk_id` and `row_hash` of every row of the newest version, published or not: 64 bytes a row."""
@@ -142,7 +158,7 @@ class Table:
                 self._table.delete(_any_of(chunk_ids[start : start + DELETE_BATCH]))
 
     def add(self, reader: pa.RecordBatchReader) -> None:
-        """Append rows of `index_schema(dims)`, all or none, as one version; nothing when there is no row.
+        """Append rows of `index_schema(dims, storage)`, all or none, as one version; nothing when there is no row.
 
         The caller has seen to it that no `chunk_id` is there already. `reader` must not be a query on this table:
         Lance deadlocks.
@@ -151,7 +167,7 @@ class Table:
             CorruptStore: other columns, a null, or a vector that is infinite, not a number or all zeros (Lance takes
                 some of these without a word); also whatever `reader` itself raises.
         """
-        lance_rows.check_columns(reader.schema, index_schema(self._dims))
+        lance_rows.check_columns(reader.schema, self._schema)
         schema = self._table.schema
         faults: list[BaseException] = []
         batches = lance_rows.remember(lance_rows.validated(reader, schema), faults)

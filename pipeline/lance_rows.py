@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import errors, ids
-from pipeline.models import Vectors
+from pipeline import schema as layouts
+from pipeline.models import Storage, Vectors
 
 _PREFIX = "pipeline:"  # of our keys in the vector field's metadata
 
@@ -38,22 +39,15 @@ FOUND = HASHED[:10]  # columns of what a Reader returns
 WORDS = pa.field("words", pa.string(), nullable=False)  # what full-text search reads; made here, not given
 
 
-def index_schema(dims: int) -> pa.Schema:
+def index_schema(dims: int, storage: Storage = "float32") -> pa.Schema:
     """Schema of a row to be added: where a chunk stands, what it says, `row_hash` over these, and its vector of `dims`
-    float32.
+    numbers. LanceDB 0.40 searches and indexes float16 as it does float32, asked with a float32 vector.
     """
-    item = pa.field("item", pa.float32(), nullable=False)
-    return pa.schema(
-        [
-            *_COLUMNS,
-            ROW_HASH,
-            pa.field("vector", pa.list_(item, dims), nullable=False),
-        ]
-    )
+    return pa.schema([*_COLUMNS, ROW_HASH, layouts.vector(dims, storage)])
 
 
-def stored_schema(dims: int) -> pa.Schema:
-    return index_schema(dims).append(WORDS)
+def stored_schema(dims: int, storage: Storage = "float32") -> pa.Schema:
+    return index_schema(dims, storage).append(WORDS)
 
 
 def row_hashes(rows: pa.Table | pa.RecordBatch) -> pa.StringArray:
@@ -98,18 +92,17 @@ def provenance_of(schema: pa.Schema) -> dict[str, str]:
     return {key.removeprefix(_PREFIX): value for key, value in pairs if key.startswith(_PREFIX)}
 
 
-def compare(schema: pa.Schema, dims: int, provenance: Mapping[str, str]) -> None:
+def compare(schema: pa.Schema, dims: int, storage: Storage, provenance: Mapping[str, str]) -> None:
+    """Refuse a table of another shape or origin; one that lacks a key of `provenance` is older than the key."""
     remedy = "Index into another collection (`--collection NAME`), or set the model back."
-    if _shape(schema) != _shape(stored_schema(dims)):
+    if _shape(schema) != _shape(stored_schema(dims, storage)):
         raise errors.IndexMismatch(
             f"The index has other columns than this program's, or not {dims} dimensions.", remedy
         )
     stored = provenance_of(schema)
-    for key in sorted(stored.keys() | provenance.keys()):
-        if stored.get(key) != provenance.get(key):
-            raise errors.IndexMismatch(
-                f"The index was built with {key} {stored.get(key)!r}, not {provenance.get(key)!r}.", remedy
-            )
+    for key, value in sorted(provenance.items()):
+        if stored.get(key, value) != value:
+            raise errors.IndexMismatch(f"The index was built with {key} {stored[key]!r}, not {value!r}.", remedy)
 
 
 def check_columns(given: pa.Schema, expected: pa.Schema) -> None:

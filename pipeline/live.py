@@ -52,29 +52,41 @@ def chunk_params(settings: config.Settings, spec: EmbedderSpec) -> ChunkParams:
 
 
 def provenance(spec: EmbedderSpec) -> dict[str, str]:
-    """Who made a vector: what stands in every part of the log and in the table, and is compared on opening."""
+    """What decides the vector of a text: stands in every part of the log and in the table, and is compared on opening.
+
+    A digest says who the model is; its name counts only where there is none.
+    """
     return {
         "provider": spec.provider,
-        "model": spec.model,
-        "digest": spec.digest,
+        **({"digest": spec.digest} if spec.digest else {"model": spec.model}),
         "dims": str(spec.dims),
         "document_template": spec.document_template,
+        "storage": spec.storage,
     }
 
 
+def record(spec: EmbedderSpec) -> dict[str, str]:
+    """What stands beside, for whoever asks who made a vector, and is not compared. The server's version and its canary
+    (models.canary) join it when the server is asked (embedding.Begin).
+    """
+    return {"model": spec.model}
+
+
 def vectors_fp(spec: EmbedderSpec) -> str:
-    """The embedding fingerprint. A digest says who the model is; its name counts only where there is none."""
+    """The embedding fingerprint: `provenance` in one word."""
     made_by = {
         "provider": spec.provider,
         "model": spec.digest or spec.model,
         "dims": spec.dims,
         "document_template": spec.document_template,
     }
+    if spec.storage != "float32":  # older than the choice: its fingerprints stay as they were
+        made_by["storage"] = spec.storage
     return ids.fingerprint("embed", embed.VERSION, made_by)
 
 
 def vector_log(collection: Collection, spec: EmbedderSpec) -> VectorLog:
-    return collection.vectors(vectors_fp(spec), spec.dims, provenance(spec))
+    return collection.vectors(vectors_fp(spec), spec.dims, provenance(spec), record=record(spec), storage=spec.storage)
 
 
 def table_name(spec: EmbedderSpec) -> str:

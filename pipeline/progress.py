@@ -1,11 +1,32 @@
 """How long work says how far it is. Knows neither terminals nor files: the command line draws, `Silent` does not.
 
-Tasks of a run: "files", "chunks", "texts" (with `tokens=` for the rate), "rows"; of a download: "pull" in unit "B".
+Tasks of a run: "files", "chunks", "texts" (with its Pace), "rows"; of a download: "pull" in unit "B".
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast model servers are, and what went wrong so far.
+
+    Attributes:
+        tokens_per_s: over the last seconds; average: since the first request.
+        left_s: what the tokens known to be due will take; None while no rate is known.
+        servers: that answered within the last minute; known_servers: in this run.
+        retries: requests that failed and were sent again; rejected: texts given up.
+    """
+
+    tokens_per_s: float = 0.0
+    average: float = 0.0
+    left_s: float | None = None
+    servers: int = 0
+    known_servers: int = 0
+    retries: int = 0
+    rejected: int = 0
 
 
 class Progress(Protocol):
@@ -15,8 +36,12 @@ class Progress(Protocol):
         """Begin a task. `total`: None while it is unknown. A task that runs already is left as it is."""
         ...
 
-    def advance(self, task: str, n: int = 1, **counts: int) -> None:
-        """`n` more are done; `counts`: what they held, such as tokens=512."""
+    def advance(self, task: str, n: int = 1) -> None:
+        """`n` more are done."""
+        ...
+
+    def pace(self, task: str, pace: Pace) -> None:
+        """How it gets on, told every second: also while nothing advances."""
         ...
 
     def grow(self, task: str, n: int) -> None:
@@ -36,7 +61,10 @@ class Silent:
     def start(self, task: str, total: int | None, unit: str) -> None:
         pass
 
-    def advance(self, task: str, n: int = 1, **counts: int) -> None:
+    def advance(self, task: str, n: int = 1) -> None:
+        pass
+
+    def pace(self, task: str, pace: Pace) -> None:
         pass
 
     def grow(self, task: str, n: int) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import config, lance, live, schema
-from pipeline.models import EmbedderSpec
+from pipeline.models import EmbedderSpec, Storage, canary
 from pipeline.progress import Progress
 from pipeline.stages import index as stage
 from pipeline.store import Collection, Published, VectorLog
@@ -33,7 +33,10 @@ class Publication:
 class _Wanted:
     """The rows that the table should hold, shard by shard; only their ids and hashes are kept (32 bytes a row)."""
 
-    def __init__(self, collection: Collection, chunks_fp: str, vectors: VectorLog, live_: live.Live) -> None:
+    def __init__(
+        self, collection: Collection, chunks_fp: str, vectors: VectorLog, live_: live.Live, storage: Storage
+    ) -> None:
+        self._storage = storage
         self._collection = collection
         self._chunks_fp = chunks_fp
         self._vectors = vectors
@@ -75,7 +78,7 @@ class _Wanted:
         mask: NDArray[np.bool_] = np.isin(stage.pairs(rows.chunk_ids, rows.hashes), add)
         mask &= self._vectors.contains(rows.keys)
         rows = rows.where(mask)
-        return stage.rows(self._documents(shard), chunks, rows, self._vectors.take(rows.keys))
+        return stage.rows(self._documents(shard), chunks, rows, self._vectors.take(rows.keys), self._storage)
 
 
 def publish(
@@ -93,7 +96,7 @@ def publish(
         anew: compare in any case (a retry may have made chunks that the note does not count).
 
     Raises:
-        IndexMismatch: the table was made otherwise. StoreError: the disk refused.
+        IndexMismatch, ModelMismatch: the table was made otherwise. StoreError: the disk refused.
     """
     chunks_fp, last = live.chunk_params(settings, spec).fingerprint(), collection.published()
     live_hash, vectors_fp = live.hash_of(live_), live.vectors_fp(spec)
@@ -105,14 +108,13 @@ def publish(
     ):
         return Publication(note=last, changed=False)
     vectors = live.vector_log(collection, spec)
-    wanted = _Wanted(collection, chunks_fp, vectors, live_)
+    wanted = _Wanted(collection, chunks_fp, vectors, live_, spec.storage)
     pairs = wanted.pairs()
-    name, provenance = live.table_name(spec), live.provenance(spec)
-    table = lance.Table.open(collection.index_folder, name, spec.dims, provenance)
+    table = _open(collection, spec, vectors)
     actual = table.rows()
     there = stage.pairs(schema.strings(actual["chunk_id"]), schema.strings(actual["row_hash"]))
     difference = stage.difference(pairs, there)
-    _apply(table, difference, wanted, progress, spec.dims)
+    _apply(table, difference, wanted, progress, spec)
     table.finish(vector_index_from=settings.index.vector_index_from)
     note = Published(
         live=live_hash,
@@ -127,11 +129,31 @@ def publish(
     return Publication(note=note, added=len(difference.add), deleted=len(difference.delete), changed=changed)
 
 
-def _apply(table: lance.Table, difference: stage.Difference, wanted: _Wanted, progress: Progress, dims: int) -> None:
+def _open(collection: Collection, spec: EmbedderSpec, vectors: VectorLog) -> lance.Table:
+    """The table of `spec`, seen to belong to the vectors: rows that stay in it were made by the same model."""
+    known = "".join(vectors.recorded("canary")[:1])  # one of a log stands for all: embedding sees to that
+    record = live.record(spec) | {"server_version": ", ".join(vectors.recorded("server_version")), "canary": known}
+    table = lance.Table.open(
+        collection.index_folder,
+        live.table_name(spec),
+        spec.dims,
+        live.provenance(spec),
+        record=record,
+        storage=spec.storage,
+    )
+    if known:
+        canary.check_canary(table.provenance.get("canary", ""), known)
+    return table
+
+
+def _apply(
+    table: lance.Table, difference: stage.Difference, wanted: _Wanted, progress: Progress, spec: EmbedderSpec
+) -> None:
     progress.start("rows", len(difference.add), "row")
     if difference.delete:
         table.delete(difference.delete)
     if len(difference.add):
         batches = wanted.batches(difference.add, progress)
-        table.add(pa.RecordBatchReader.from_batches(lance.index_schema(dims), batches))
+        layout = lance.index_schema(spec.dims, spec.storage)
+        table.add(pa.RecordBatchReader.from_batches(layout, batches))
     progress.finish("rows")

@@ -53,7 +53,7 @@ async def embed_question(settings: config.Settings, spec: EmbedderSpec, question
         ServerUnreachable, ModelMissing, ModelMismatch: the collection's own model is not there; no other takes its
             place.
     """
-    choice = await resolve.open_embedder(settings, spec)
+    choice = await resolve.open_embedder(settings, spec, bulk=False)
     async with _closing(choice.embedder) as embedder:
         reply = await embedder.embed([embedder.spec.query(question)], tokens=0)
     vector: Vectors = reply.vectors[0]

@@ -8,6 +8,7 @@ fed from disk.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Sequence
@@ -18,11 +19,11 @@ import msgspec
 
 from pipeline import config, embedding, errors, executor, live, publish, readers, scan, tasks
 from pipeline.executor import Context, Names
-from pipeline.models import Embedder, EmbedderSpec, resolve
+from pipeline.models import Embedder, EmbedderSpec, Storage, resolve
 from pipeline.progress import Progress
 from pipeline.report import Report
 from pipeline.stages import ingest
-from pipeline.store import Collection, Snapshot
+from pipeline.store import Collection, Snapshot, VectorLog
 from pipeline.workers import WorkerPool
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,6 @@ class _Model:
 
     spec: EmbedderSpec
     embedder: Embedder | None = None
-    server: str = ""  # and its version: a text that it refused is tried again on another
 
 
 @dataclass(slots=True)
@@ -200,15 +200,32 @@ class _Run:
             raise errors.NoIndex(
                 "Nothing has been embedded yet.", "Run `pipeline embed` first, or `pipeline run DOCS`."
             )
+        storage = self._storage(recorded)
         choice = await resolve.open_embedder(self.settings, recorded, pull=self._pulled if self.request.pull else None)
         if choice.note:
             self.notes.append(choice.note)
             self.progress.message(choice.note)
-        spec = choice.embedder.spec
+        spec = dataclasses.replace(choice.embedder.spec, storage=storage)
         if choice.tokenizer is not None:
             self.collection.keep_tokenizer(spec.tokenizer, choice.tokenizer)
         self.collection.set_embedder(spec)
         return _Model(spec=spec, embedder=choice.embedder)
+
+    def _storage(self, recorded: EmbedderSpec | None) -> Storage:
+        """What vectors are kept as: by the settings, and then as the collection was begun.
+
+        Raises:
+            ModelMismatch: half the size was asked for, and it has the whole. (The other way round cannot be told from
+                a setting that was left out.)
+        """
+        asked, name = self.settings.embed.storage, self.settings.collection
+        if recorded is not None and asked == "float16" != recorded.storage:
+            raise errors.ModelMismatch(
+                f"Collection {name!r} keeps its vectors as {recorded.storage}; embed.storage = {asked} was asked for.",
+                "Leave that out to go on with it, or build another collection: "
+                f"PIPELINE_EMBED_STORAGE={asked} pipeline --collection {name}-new run DOCS",
+            )
+        return recorded.storage if recorded is not None else asked
 
     def _pulled(self, step: resolve.PullStep) -> None:
         """Show how far a pull is."""
@@ -330,16 +347,22 @@ class _Run:
         assert model.embedder is not None
         spec, began = model.spec, time.monotonic()
         vectors = live.vector_log(self.collection, spec)
-        made_by = f"{live.vectors_fp(spec)} {model.server}".strip()
-        skip = frozenset[str]() if self.request.retry else live.rejected_keys(self.collection, made_by)
         chunks_fp = live.chunk_params(self.settings, spec).fingerprint()
-        source = embedding.Source(context, spec, vectors, chunks_fp, skip)
+        source = embedding.Source(context, spec, vectors, chunks_fp, lambda: self._begin(model, vectors))
         tokenizer = tasks.tokenizer(spec.tokenizer, live.tokenizer_path(self.collection, spec))
-        done = await embedding.embed_shards(context, model.embedder, vectors, source, names, made_by, tokenizer)
+        done = await embedding.embed_shards(context, model.embedder, vectors, source, names, tokenizer)
         self.embed_seconds = time.monotonic() - began
         vectors.refresh()
         vectors.compact()
         return done
+
+    async def _begin(self, model: _Model, vectors: VectorLog) -> embedding.Server:
+        """Who embeds, and what it need not be sent: a text it refused is tried on another version, or when asked."""
+        assert model.embedder is not None
+        version = await embedding.ask_server(model.embedder, vectors)
+        made_by = f"{live.vectors_fp(model.spec)} {version}".strip()
+        skip = frozenset[str]() if self.request.retry else live.rejected_keys(self.collection, made_by)
+        return embedding.Server(made_by=made_by, skip=skip)
 
     # -- the report
 

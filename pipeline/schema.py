@@ -81,14 +81,23 @@ REJECTS = _schema(
 )
 
 
-def vectors(dims: int) -> pa.Schema:
-    """Schema of the vector log: a key and its vector of `dims` float32."""
-    return pa.schema(
-        [
-            pa.field("embed_key", pa.string(), nullable=False),
-            pa.field("vector", pa.list_(pa.field("item", pa.float32(), nullable=False), dims), nullable=False),
-        ]
-    )
+def vectors(dims: int, storage: str = "float32") -> pa.Schema:
+    """Schema of the vector log: a key and its vector of `dims` numbers, "float32" or "float16"."""
+    return pa.schema([pa.field("embed_key", pa.string(), nullable=False), vector(dims, storage)])
+
+
+def vector(dims: int, storage: str = "float32") -> pa.Field[Any]:
+    """The column of vectors, in the log and in the search table."""
+    number = {"float32": pa.float32(), "float16": pa.float16()}[storage]
+    return pa.field("vector", pa.list_(pa.field("item", number, nullable=False), dims), nullable=False)
+
+
+def vector_column(vectors_: NDArray[np.float32], field: pa.Field[Any]) -> pa.Array[Any]:
+    """Vectors of shape (rows, dims) as a column of `field`'s type, rounded to it where it is float16."""
+    kind: Any = field.type
+    numbers = np.ascontiguousarray(vectors_, dtype=kind.value_type.to_pandas_dtype()).reshape(-1)
+    column: pa.Array[Any] = pa.FixedSizeListArray.from_arrays(pa.array(numbers, type=kind.value_type), type=kind)
+    return column
 
 
 def strings(column: pa.ChunkedArray[Any] | pa.Array[Any]) -> list[str]:

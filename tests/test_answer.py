@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline import answer, answer_citations, answer_prompt, answer_text, errors, scripts
 from pipeline.models import Message, Piece
-from pipeline.models.ollama import OllamaGenerator
+from pipeline.models.ollama_chat import OllamaGenerator
 from pipeline.models.ollama_client import Server
 from pipeline.search import Hit
 from tests.fake_ollama import tokens

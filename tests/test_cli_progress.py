@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import logging
 import os
@@ -46,10 +47,12 @@ def test_every_kind_accepts_every_call(capsys: pytest.CaptureFixture[str]) -> No
             shown.start("files", None, unit)
             shown.start("files", 3, unit)
             shown.grow("files", 2)
-            shown.advance("files", tokens=5)
+            shown.advance("files")
+            shown.pace("files", progress.Pace())
             shown.message("said")
             shown.finish("files")
             shown.finish("files")
+            shown.pace("files", progress.Pace())  # told a moment too late
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("said\n") == 4  # bars and lines, twice each
@@ -75,6 +78,9 @@ def test_lines_come_at_most_every_ten_seconds() -> None:
     assert len(written) == 2
 
 
+PACE = progress.Pace(tokens_per_s=512.4, average=1480, left_s=95, servers=1, known_servers=1)
+
+
 def test_a_line_tells_all_running_tasks_their_rates_and_the_time_left() -> None:
     clock = Clock()
     shown, written = lines(clock)
@@ -83,14 +89,47 @@ def test_a_line_tells_all_running_tasks_their_rates_and_the_time_left() -> None:
     shown.start("texts", None, "texts")
     shown.grow("texts", 60)
     shown.grow("texts", 60)
-    shown.advance("files", 3)
-    clock.now += 10
-    shown.advance("texts", 20, tokens=5000)
-    assert written == ["3 files, 20 of 120 texts (500 tokens/s, 0:50 left)"]
-    shown.finish("texts")
-    clock.now += 10
     shown.advance("files", 1)
-    assert written[1:] == ["4 files"]
+    shown.advance("texts", 20)
+    clock.now += 10
+    shown.pace("texts", PACE)
+    assert written == ["reading: 1 file; embedding: 20 of 120 texts, at least 1:35 left, 512 tokens/s (avg 1,480)"]
+    shown.finish("files")
+    clock.now += 10
+    shown.advance("texts", 1)
+    assert written[1:] == ["embedding: 21 of 120 texts, 1:35 left, 512 tokens/s (avg 1,480)"]
+    shown.finish("texts")
+
+
+def test_a_line_comes_while_a_server_says_nothing() -> None:
+    clock = Clock()
+    shown, written = lines(clock)
+    shown.start("texts", None, "text")
+    shown.grow("texts", 1)
+    for second in range(1, 21):
+        clock.now = 100.0 + second
+        shown.pace("texts", progress.Pace(retries=second // 10))
+    assert written == ["embedding: 0 of 1 text, 1 retry", "embedding: 0 of 1 text, 2 retries"]
+
+
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [
+        ({}, "(avg 1,480)"),
+        ({"left_s": None}, "embedding: 1 of 9 texts, 512 tokens/s (avg 1,480)"),
+        ({"servers": 3, "known_servers": 4}, "(avg 1,480), 3 of 4 servers"),
+        ({"servers": 4, "known_servers": 4}, "(avg 1,480), 4 servers"),
+        ({"retries": 1200, "rejected": 1}, ", 1 rejected, 1,200 retries"),
+    ],
+)
+def test_what_a_pace_says(more: dict[str, int], end: str) -> None:
+    clock = Clock()
+    shown, written = lines(clock)
+    shown.start("texts", 9, "text")
+    shown.advance("texts")
+    clock.now += 10
+    shown.pace("texts", dataclasses.replace(PACE, **more))  # type: ignore[arg-type]
+    assert written[0].endswith(end)
 
 
 def test_a_download_is_told_in_mebibytes() -> None:
@@ -100,7 +139,7 @@ def test_a_download_is_told_in_mebibytes() -> None:
     shown.grow("pull", 640 << 20)
     clock.now += 16
     shown.advance("pull", 320 << 20)
-    assert written == ["320 MiB of 640 MiB (0:16 left)"]
+    assert written == ["pulling: 320 MiB of 640 MiB, 0:16 left"]
 
 
 def test_the_rate_forgets_what_is_long_ago() -> None:
@@ -123,20 +162,22 @@ def test_clock_time(seconds: float, text: str) -> None:
     assert progress_bars.clock_time(seconds) == text
 
 
-def test_bars_show_name_amount_and_tokens_per_second(capsys: pytest.CaptureFixture[str]) -> None:
-    clock = Clock()
-    shown = progress_bars.Bars(clock)
-    shown.start("texts", None, "texts")
-    shown.grow("texts", 8)
-    clock.now += 2
-    shown.advance("texts", 2, tokens=1000)
-    shown.grow("texts", 8)  # draws at once; an advance is drawn when tqdm finds it time
+def test_a_bar_shows_name_amount_and_pace(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = progress_bars.Bars()
+    shown.start("texts", 0, "text")
+    shown.grow("texts", 16)
+    shown.advance("texts", 2)
+    shown.pace("texts", PACE)
     drawn = capsys.readouterr().err.split("\r")[-1]
-    assert drawn.startswith("embedding")
-    assert "2/16" in drawn
-    assert "500 tokens/s" in drawn
+    assert drawn.startswith("embedding:  12%|")
+    assert drawn.rstrip().endswith("2/16 [00:00, 1:35 left, 512 tokens/s (avg 1,480)]")
+    shown.start("files", 3, "file")  # more texts may come
+    shown.pace("texts", dataclasses.replace(PACE, retries=2))
+    shown.finish("files")
     shown.finish("texts")
-    assert capsys.readouterr().err.split("\r")[-1].strip() == ""  # gone: the report says it
+    err = capsys.readouterr().err
+    assert "at least 1:35 left, 512 tokens/s (avg 1,480), 2 retries]" in err
+    assert err.split("\r")[-1].strip() == ""  # gone: the report says it
 
 
 def test_log_lines_do_not_tear_a_bar(capsys: pytest.CaptureFixture[str]) -> None:

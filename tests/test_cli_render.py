@@ -112,7 +112,7 @@ def test_failures_are_named_and_counted() -> None:
     assert lines[0] == "12 failures:"
     assert lines[1] == "  scans/broken.pdf: broken: not a PDF"
     assert lines[-2] == "  and 2 more; all of them: pipeline status --json"
-    assert "--retry" in lines[-1]
+    assert "pipeline retry" in lines[-1]
 
 
 def test_nothing_from_a_file_is_obeyed_by_the_terminal() -> None:

@@ -297,12 +297,6 @@ def test_the_first_requests_are_small() -> None:
     assert [len(batch) for batch in fake.batches[:3]] == [8, 8, 50]
 
 
-def test_a_repeated_key_is_embedded_once() -> None:
-    fake = FakeEmbedder()
-    embed_all(["a", "b", "a", "c", "b"], fake)
-    assert sorted(fake.texts) == ["a", "b", "c"]
-
-
 @pytest.mark.parametrize("text", ["", "  \n\t ", "\u3000"])
 def test_an_empty_text_is_never_sent(text: str) -> None:
     fake = FakeEmbedder()
@@ -558,6 +552,42 @@ def test_every_key_ends_as_one_thing_and_only_poison_is_rejected(
     assert set(outcome.rejects) == {f"k:{text}" for text in texts if "POISON" in text}
 
 
+# Who the server is
+
+
+class Telling(FakeEmbedder):
+    """Says what it runs; `faults` come before that, one for each time it is asked."""
+
+    def __init__(self, *faults: errors.ModelError, mends_by_reset: bool = False) -> None:
+        super().__init__()
+        self.faults = list(faults)
+        self.mends_by_reset = mends_by_reset
+
+    async def describe(self) -> models.Description:
+        if self.faults and not (self.mends_by_reset and self.resets):
+            raise self.faults.pop(0)
+        return models.Description(server_version="1.2.3", canary="c")
+
+
+def test_who_the_server_is_is_asked_through_passing_faults() -> None:
+    found = run(embed.describe(Telling(errors.ServerUnreachable("down"), errors.TransientFault("EOF"))))
+    assert found == models.Description(server_version="1.2.3", canary="c")
+    assert run(embed.describe(FakeEmbedder())) == models.Description()
+
+
+def test_a_poisoned_server_is_reloaded_before_it_says_who_it_is() -> None:
+    telling = Telling(*[errors.BadVectors("zeros")] * 99, mends_by_reset=True)
+    assert run(embed.describe(telling)).server_version == "1.2.3"
+    assert (telling.resets, len(telling.faults)) == (1, 97)
+
+
+@pytest.mark.parametrize("kind", [errors.ServerUnreachable, errors.TransientFault, errors.ModelMissing])
+def test_a_server_that_does_not_say_who_it_is_ends_the_run(kind: type[errors.ModelError]) -> None:
+    with pytest.raises(kind) as caught:
+        run(embed.describe(Telling(*[kind("no")] * 999)))
+    assert "no" in caught.value.message
+
+
 # The parts
 
 
@@ -635,6 +665,25 @@ def test_concurrency_halves_once_per_burst_of_failures_and_recovers_without_proo
     assert climber.level >= 4
 
 
+def test_with_several_servers_none_goes_idle_because_one_fails() -> None:
+    climber = embed_control.Climber(start=8, most=16, least=4)
+    for second in range(0, 100, 10):
+        climber.failed(float(second))
+    assert climber.level == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "servers", "expected"),
+    [(2, 1, (2, 8, 1, 100)), (8, 4, (8, 16, 4, 400)), (1, 1, (1, 8, 1, 100)), (4, 4, (4, 8, 4, 200))],
+)
+def test_several_servers_have_their_shares_together(
+    asked: int, servers: int, expected: tuple[int, int, int, int]
+) -> None:
+    options = embed.EngineOptions().within(models.Limits(concurrency=asked, servers=servers))
+    found = (options.concurrency, options.max_concurrency, options.servers, options.in_flight_texts)
+    assert found == expected
+
+
 def test_a_slow_source_is_no_reason_to_grow() -> None:
     climber = embed_control.Climber(start=2, most=8)
     for i in range(500):
@@ -697,6 +746,48 @@ def test_stats_count_what_the_events_say() -> None:
     assert stats.tokens_per_s(20.0) == pytest.approx(100)
     assert stats.tokens_per_s(25.0) == pytest.approx(50)
     assert stats.average(40.0) == pytest.approx(50)
+
+
+def timed(*finished: tuple[float, int], server: str = "a") -> embed.Stats:
+    """Stats of requests from 0 s on that finished at these times, with so many tokens each."""
+    stats = embed.Stats()
+    for at_s, tokens in finished:
+        stats.add(embed.Event(kind="started", texts=1, tokens=tokens, seconds=0, at_s=0.0))
+        stats.add(embed.Event(kind="finished", texts=1, tokens=tokens, seconds=1, at_s=at_s, server=server))
+    return stats
+
+
+def test_the_time_left_is_that_of_the_tokens_at_the_rate_of_the_last_minute() -> None:
+    steady = timed(*((float(second), 100) for second in range(1, 121)))
+    assert steady.left_s(1000, 120.0) == pytest.approx(10.0)
+    slower = timed(*((float(second), 100) for second in range(1, 61)), *((60.0 + 2 * n, 100) for n in range(1, 31)))
+    assert slower.left_s(1000, 120.0) == pytest.approx(20.0, rel=0.05)
+
+
+def test_the_time_left_does_not_count_the_wait_for_the_model() -> None:
+    """The first answer came after a load of 30 s; the next ones a second apart."""
+    loaded = timed((30.0, 100), (31.0, 100), (32.0, 100))
+    assert loaded.left_s(1000, 32.0) == pytest.approx(10.0)
+    assert timed((30.0, 100)).left_s(1000, 30.0) == pytest.approx(300.0), "there is nothing better to go by"
+
+
+def test_no_time_is_promised_where_nothing_comes() -> None:
+    assert embed.Stats().left_s(1000, 5.0) is None
+    stalled = timed((1.0, 100), (2.0, 100))
+    assert stalled.left_s(1000, 30.0) == pytest.approx(290.0), "it grows while nothing comes"
+    assert stalled.left_s(1000, 63.0) is None
+
+
+def test_servers_in_use_are_those_that_answered_within_a_minute() -> None:
+    stats = timed((1.0, 100), (50.0, 100))
+    stats.add(embed.Event(kind="finished", texts=1, tokens=9, seconds=1, at_s=20.0, server="b"))
+    assert (stats.servers_in_use(60.0), stats.servers_in_use(100.0), len(stats.servers)) == (2, 1, 2)
+
+
+def test_the_memory_of_rates_is_bounded() -> None:
+    stats = timed(*((n / 1000, 1) for n in range(1, 200_000)))
+    assert stats.tokens_per_s(200.0) == pytest.approx(1000, rel=0.05)
+    assert len(stats._recent) <= 60 / 0.25 + 1
 
 
 def test_the_totals_of_a_run_with_faults_are_those_of_its_texts() -> None:

@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 
 from pipeline import errors
-from pipeline.models import EmbedderSpec, EmbedReply, Message, Piece, ollama, resolve_ollama, tokens, vectors
+from pipeline.models import (
+    EmbedderSpec,
+    EmbedReply,
+    Message,
+    Piece,
+    ollama,
+    ollama_chat,
+    resolve_ollama,
+    tokens,
+    vectors,
+)
 from pipeline.models.ollama_client import Server
 from tests.fake_ollama import vectors as fake_vectors
 from tests.fake_ollama.client import FakeOllama
@@ -428,7 +438,7 @@ QUESTION = [Message(role="user", content="[1] The harbour gate opens at seven.\n
 
 def answer(url: str, *, max_tokens: int = 100, num_ctx: int = 8192, messages: list[Message] = QUESTION) -> list[Piece]:
     async def main() -> list[Piece]:
-        generator = ollama.OllamaGenerator(Server(url), "llama3.2", num_ctx=num_ctx)
+        generator = ollama_chat.OllamaGenerator(Server(url), "llama3.2", num_ctx=num_ctx)
         async with contextlib.aclosing(generator):
             return [piece async for piece in generator.stream(messages, max_tokens=max_tokens)]
 
@@ -475,7 +485,7 @@ def test_an_answer_that_fails_on_the_way(era: FakeOllama, fault: str, said: str)
 
 def test_an_answer_may_be_left_in_the_middle(fake: FakeOllama) -> None:
     async def main() -> str:
-        generator = ollama.OllamaGenerator(Server(fake.url), "llama3.2")
+        generator = ollama_chat.OllamaGenerator(Server(fake.url), "llama3.2")
         async with (
             contextlib.aclosing(generator),
             contextlib.aclosing(generator.stream(QUESTION, max_tokens=9)) as all_,
@@ -488,6 +498,6 @@ def test_an_answer_may_be_left_in_the_middle(fake: FakeOllama) -> None:
 
 
 def test_the_generator_says_what_it_is(fake: FakeOllama) -> None:
-    generator = ollama.OllamaGenerator(Server(fake.url), "llama3.2", num_ctx=4096)
+    generator = ollama_chat.OllamaGenerator(Server(fake.url), "llama3.2", num_ctx=4096)
     assert (generator.model, generator.context_tokens, generator.server.url) == ("llama3.2", 4096, fake.url)
     asyncio.run(generator.aclose())

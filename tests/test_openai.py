@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline import config, errors
-from pipeline.models import EmbedderSpec, EmbedReply, Message, Piece, openai, openai_errors, resolve, tokens
+from pipeline.models import EmbedderSpec, EmbedReply, Message, Piece, canary, openai_errors, resolve, tokens
 from tests.fake_ollama import vectors as fake_vectors
 from tests.fake_ollama.client import FakeOllama
 
@@ -147,7 +147,7 @@ def test_what_is_sent(other: OtherServer) -> None:
     opened(settings(other.url), TEXTS)
     paths = [path for path, _, _ in other.seen]
     assert paths == ["/v1/models", "/v1/embeddings", "/v1/embeddings"]
-    assert other.seen[1][2]["input"] == [openai.CANARY]
+    assert other.seen[1][2]["input"] == [canary.TEXT]
     assert other.seen[2] == ("/v1/embeddings", None, {"model": "m", "input": TEXTS, "encoding_format": "base64"})
 
 
@@ -238,7 +238,7 @@ def test_a_collection_keeps_its_model_and_notices_another_length(other: OtherSer
 def test_vectors_that_cannot_be_right_are_never_returned(other: OtherServer) -> None:
     def broken(rows: list[list[float]]) -> Callable[[dict[str, Any]], Reply]:
         def answer(request: dict[str, Any]) -> Reply:
-            if request["input"] == [openai.CANARY]:
+            if request["input"] == [canary.TEXT]:
                 return as_lists(request)
             return 200, {"data": [{"index": i, "embedding": row} for i, row in enumerate(rows)]}
 

@@ -224,9 +224,14 @@ def test_a_server_that_is_too_old_is_refused(fake: FakeOllama) -> None:
 
 
 def test_servers_that_do_not_answer_are_left_out(fake: FakeOllama, nowhere: str) -> None:
-    choice = opened(settings(nowhere, fake.url))
+    async def work(choice: Choice) -> None:
+        reply = await choice.embedder.embed(["the harbour gate"], tokens=0)
+        assert reply.server == fake.url
+
+    choice = opened(settings(nowhere, fake.url), work=work)
     assert isinstance(choice.embedder, ollama.OllamaEmbedder)
-    assert [server.url for server in choice.embedder.servers] == [fake.url]
+    assert [server.url for server in choice.embedder.servers] == [fake.url, nowhere]
+    assert f"Ollama at {nowhere} does not answer" in choice.note
 
 
 def test_servers_with_different_weights_are_refused(fake: FakeOllama) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from msgspec.structs import replace
 
 from pipeline import config, dry_run, errors, ids, lance, live, run, status
-from pipeline.progress import Silent
+from pipeline.models import canary
+from pipeline.progress import Pace, Silent
 from pipeline.report import Report
-from pipeline.store import Collection
+from pipeline.store import Collection, VectorLog, files
+from tests.command_line import invoke
 from tests.fake_ollama.client import FakeOllama
 
 ALL = frozenset(run.STAGES)
@@ -73,11 +79,33 @@ class World:
     def plan(self) -> Report:
         return dry_run.plan(self.settings, run.Request(stages=ALL, folders=(self.docs,)), Silent())
 
+    def sent(self) -> list[str]:
+        """What the server was sent of the documents: all but the known text by which a run knows it again."""
+        return [text for text in self.server.texts() if text != canary.TEXT]
+
     def texts(self, *stages: str, **options: Any) -> int:
-        """How many texts a run sends to the server."""
-        before = self.server.counters()["texts"]
+        """How many texts of the documents a run sends to the server."""
+        before = len(self.sent())
         self.run(*stages, **options)
-        return int(self.server.counters()["texts"] - before)
+        return len(self.sent()) - before
+
+    def parts(self) -> list[dict[str, str]]:
+        """The metadata of the parts of the vector log."""
+        return [files.parquet_metadata(part) for part in sorted((self.data / "default" / "vectors").rglob("*.parquet"))]
+
+    def log(self) -> VectorLog:
+        spec = self.collection.embedder()
+        assert spec is not None
+        return live.vector_log(self.collection, spec)
+
+    def reader(self) -> lance.Reader:
+        spec = self.collection.embedder()
+        assert spec is not None
+        return lance.Reader.open(self.collection.index_folder, live.table_name(spec))
+
+    def embed(self, **changes: Any) -> None:
+        """Change the settings of the embed stage."""
+        self.settings = replace(self.settings, embed=replace(self.settings.embed, **changes))
 
     @property
     def collection(self) -> Collection:
@@ -116,6 +144,7 @@ def test_a_second_run_does_nothing(world: World) -> None:
     assert first.chunks == first.vectors == first.rows_added == first.embedded_texts > 6
     texts = world.server.texts()
     assert len(texts) == len(set(texts))
+    assert texts.count(canary.TEXT) == 1
     second = world.run()
     assert (second.embedded_texts, second.rows_added, second.rows_deleted) == (0, 0, 0)
     assert (second.files["unchanged"], second.chunks, second.vectors) == (6, first.chunks, first.vectors)
@@ -210,7 +239,7 @@ def test_every_version_gets_the_right_texts(tmp_path: Path, version: str) -> Non
         (world.docs / "long.md").write_text(" ".join(sentence("long", n).rstrip(".") for n in range(200)))
         shutil.copyfile(world.docs / "0.md", world.docs / "same.md")
         report = world.run()
-        texts = server.texts()
+        texts = world.sent()
     assert report.dims == 1024
     assert report.vectors == report.chunks > len(texts)
     assert len(texts) == len(set(texts))
@@ -237,23 +266,6 @@ def test_bad_files_cost_themselves_only(world: World) -> None:
     (world.docs / "empty.md").write_text("Now it says something.")
     mended = world.run()
     assert (mended.failures, mended.documents) == ((), 7)
-
-
-def test_a_poison_text_costs_itself_only(world: World) -> None:
-    (world.docs / "bad.md").write_text("# Bad\n\nThis text has POISON in it.\n")
-    world.server.set_fault("poison", match="POISON")
-    try:
-        report = world.run()
-        (failure,) = report.failures
-        assert (failure.uri, failure.stage) == ("bad.md", "embed")
-        assert report.vectors == report.chunks - 1 == len(world.table())
-        world.server.reset()
-        world.server.set_fault("poison", match="POISON")
-        assert world.texts() == 0, "it is not tried again every night"
-    finally:
-        world.server.clear_faults()
-    mended = world.run(retry=True)
-    assert (mended.failures, mended.vectors) == ((), mended.chunks)
 
 
 def test_files_that_vanish_in_masses_stop_the_run(world: World) -> None:
@@ -343,6 +355,180 @@ def test_stages_without_a_collection_say_what_to_do_first(tmp_path: Path, server
             world.run(stage)
 
 
+def test_a_rejected_text_is_tried_again_on_another_version_and_when_asked(world: World, tmp_path: Path) -> None:
+    (world.docs / "bad.md").write_text("# Bad\n\nThis text has POISON in it.\n")
+    with FakeOllama(vectors="hash", version="0.24.0") as server:
+        world.server = server
+        world.settings = replace(world.settings, ollama=config.OllamaSettings(hosts=(server.url,)))
+        server.set_fault("poison", match="POISON")
+        report = world.run()
+        (failure,) = report.failures
+        assert (failure.uri, failure.stage) == ("bad.md", "embed")
+        assert report.vectors == report.chunks - 1 == len(world.table()), "it costs itself only"
+        (first,) = world.collection.rejects().to_pylist()
+        assert first["made_by"].endswith(" 0.24.0")
+        assert world.texts() == 0, "it is not tried again every night"
+        server.configure(version="0.32.15")
+        assert world.texts() > 0
+        assert [row["made_by"].split()[1] for row in world.collection.rejects().to_pylist()] == ["0.24.0", "0.32.15"]
+        server.clear_faults()
+        assert world.texts() == 0, "the server is the same"
+        options = ("--data", str(world.data), "--ollama-host", server.url)
+        done = invoke(tmp_path, *options, "retry", "--json")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["rejects"], found["embedded_texts"], found["vectors"]) == (0, 1, found["chunks"])
+
+
+# -- who made the vectors
+
+
+def test_every_part_and_the_table_say_who_made_their_vectors(world: World) -> None:
+    world.run()
+    spec = world.collection.embedder()
+    assert spec is not None
+    expected = {
+        "provider": "ollama",
+        "model": spec.model,
+        "digest": spec.digest,
+        "server_version": "0.32.15",
+        "dims": "1024",
+        "document_template": spec.document_template,
+        "storage": "float32",
+    }
+    for found in (*world.parts(), world.reader().provenance):
+        assert canary.decode(found.pop("canary")).shape == (1024,)
+        assert found == expected
+
+
+def test_the_servers_version_may_change_and_stands_beside_the_new_vectors(world: World) -> None:
+    world.run()
+    (world.docs / "new.md").write_text("Something new.")
+    world.server.configure(version="0.24.0")
+    try:
+        world.run()
+    finally:
+        world.server.configure(version="0.32.15")
+    assert {found["server_version"] for found in world.parts()} == {"0.32.15", "0.24.0"}
+    assert len({found["canary"] for found in world.parts()}) == 1, "all are held against the first"
+
+
+def test_other_vectors_under_the_same_digest_are_refused(world: World) -> None:
+    world.run()
+    parts = world.parts()
+    (world.docs / "new.md").write_text("Something new.")
+    world.server.configure(vectors="words")
+    try:
+        with pytest.raises(errors.ModelMismatch, match="makes other vectors") as caught:
+            world.run()
+    finally:
+        world.server.configure(vectors="hash")
+    assert caught.value.exit_code == 12
+    assert "pipeline" in caught.value.remedy
+    assert world.parts() == parts
+
+
+def test_a_collection_from_before_the_canary_is_still_read(world: World) -> None:
+    world.run()
+    for part in (world.data / "default" / "vectors").rglob("*.parquet"):
+        table = pq.read_table(part)
+        kept = {b"provider", b"model", b"digest", b"dims", b"document_template"}
+        metadata = {key: value for key, value in table.schema.metadata.items() if key in kept}
+        pq.write_table(table.replace_schema_metadata(metadata), part, row_group_size=1024)
+    (world.docs / "new.md").write_text("Something new.")
+    report = world.run()
+    assert (report.embedded_texts, report.vectors) == (1, report.chunks)
+    assert [found.get("server_version", "") for found in world.parts()].count("") == len(world.parts()) - 1
+
+
+# -- what vectors are kept as
+
+
+def test_shorter_vectors_are_cut_and_of_unit_length_to_the_end(world: World) -> None:
+    world.embed(dims=512)
+    report = world.run()
+    assert report.dims == 512
+    fingerprint = live.chunk_params(world.settings, world.collection.embedder()).fingerprint()  # type: ignore[arg-type]
+    (shard,) = live.of_snapshot(world.collection.snapshot())
+    keys = world.collection.read_chunks(fingerprint, shard, ["embed_key"])["embed_key"].to_pylist()
+    found = world.log().take(keys)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-6)
+    text = world.sent()[0]
+    whole = np.array(world.server.post("/api/embed", {"model": "mxbai-embed-large", "input": text})["embeddings"][0])
+    cut = whole[:512] / np.linalg.norm(whole[:512])
+    np.testing.assert_allclose(world.log().take([ids.embed_key(text)])[0], cut, atol=1e-6)
+    nearest = world.reader().vector(cut.astype(np.float32), 1)
+    assert nearest["similarity"][0].as_py() == pytest.approx(1.0, abs=1e-5)
+    assert world.texts() == 0
+
+
+def test_half_precision_is_kept_in_log_and_table(world: World) -> None:
+    world.embed(storage="float16")
+    report = world.run()
+    text = world.sent()[0]
+    for part in (world.data / "default" / "vectors").rglob("*.parquet"):
+        assert pq.read_schema(part).field("vector").type.value_type == pa.float16()
+        group = pq.read_metadata(part).row_group(0)
+        assert group.column(1).total_compressed_size < 1.1 * 2 * 1024 * group.num_rows
+    whole = np.array(world.server.post("/api/embed", {"model": "mxbai-embed-large", "input": text})["embeddings"][0])
+    kept = world.log().take([ids.embed_key(text)])[0]
+    np.testing.assert_array_equal(kept, whole.astype(np.float32).astype(np.float16).astype(np.float32))
+    nearest = world.reader().vector(whole.astype(np.float32), 1)
+    assert nearest["similarity"][0].as_py() == pytest.approx(1.0, abs=1e-3)
+    world.embed(storage="float32")  # the default: a collection keeps what it was begun with
+    assert world.texts() == 0
+    assert world.run().vectors == report.chunks
+
+
+def test_half_precision_is_for_a_new_collection(world: World) -> None:
+    world.run()
+    world.embed(storage="float16")
+    with pytest.raises(errors.ModelMismatch, match="float32") as caught:
+        world.run()
+    assert "-new run DOCS" in caught.value.remedy
+
+
+# -- how far it is
+
+
+class Seen(Silent):
+    """Keeps what it is told of the texts."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.paces: list[Pace] = []
+
+    def grow(self, task: str, n: int) -> None:
+        self.told += [("grow", n)] * (task == "texts")
+
+    def advance(self, task: str, n: int = 1) -> None:
+        self.told += [("advance", n)] * (task == "texts")
+
+    def pace(self, task: str, pace: Pace) -> None:
+        self.paces.append(pace)
+
+
+def test_all_that_is_due_is_known_before_it_is_embedded(world: World) -> None:
+    """Two shards, and the engine has room for less than one."""
+    write_documents(world.docs, files=24, sections=12, paragraphs=6)
+    world.run("ingest")
+    world.run("chunk")
+    assert len(list((world.data / "default" / "documents").iterdir())) == 2
+    world.embed(batch_texts=16)
+    world.server.configure(cost_us_per_token=5.0)
+    seen = Seen()
+    try:
+        report = run.execute(world.settings, run.Request(stages=frozenset({"embed"})), seen)
+    finally:
+        world.server.configure(cost_us_per_token=0.0)
+    grown = [at for at, (what, _) in enumerate(seen.told) if what == "grow"]
+    assert sum(n for what, n in seen.told if what == "grow") == report.embedded_texts
+    assert sum(n for what, n in seen.told if what == "advance") == report.embedded_texts
+    assert sum(n for what, n in seen.told[: grown[-1]] if what == "advance") < report.embedded_texts / 2
+    assert seen.paces[-1].servers == 1
+    assert seen.paces[-1].left_s is not None
+
+
 # -- looking without touching
 
 
@@ -381,9 +567,9 @@ def test_the_status_says_what_is_held_and_what_is_due(world: World) -> None:
 
 
 def test_a_document_that_cannot_be_chunked_costs_itself_only(world: World) -> None:
-    """A word of 300,000 characters takes seconds to tokenise: more than the time limit of the first run."""
-    (world.docs / "slow.txt").write_text("Zm9v" * 75_000)
-    world.settings = replace(world.settings, chunk=config.ChunkSettings(timeout_s=0.4))
+    """A word of 800,000 characters takes seconds to cut: more than the time limit of the first run."""
+    (world.docs / "slow.txt").write_text("Zm9v" * 200_000)
+    world.settings = replace(world.settings, chunk=config.ChunkSettings(timeout_s=1.2))
     report = world.run()
     assert {(failure.uri, failure.stage, failure.kind) for failure in report.failures} == {
         ("slow.txt", "chunk", "timeout")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pipeline import errors, ids, schema
 from pipeline.models import EmbedderSpec
-from pipeline.store import Collection, Published, VectorLog, files, lock
+from pipeline.store import Collection, Published, VectorLog, files, keys, lock
 
 PROVENANCE = {"model": "m", "digest": "d"}
 
@@ -276,3 +276,67 @@ def test_a_torn_part_is_named(tmp_path: Path) -> None:
     part.write_bytes(part.read_bytes()[:50])
     with pytest.raises(errors.CorruptStore, match=part.name):
         log.refresh()
+
+
+def test_a_part_that_lacks_a_key_is_older_than_the_key(tmp_path: Path) -> None:
+    log_at(tmp_path).append([ids.embed_key("a")], vector_of(1).reshape(1, 4))
+    assert len(log_at(tmp_path, provenance=PROVENANCE | {"storage": "float32"})) == 1
+
+
+def test_joined_parts_keep_full_row_groups_and_say_all_that_their_parts_said(tmp_path: Path) -> None:
+    log = log_at(tmp_path)
+    for number in range(9):
+        log.record(server_version=f"0.{number // 5}", canary="c")
+        rows = range(600 * number, 600 * number + 700)  # 100 of each are in the next part as well
+        log.append([ids.embed_key(str(n)) for n in rows], np.stack([vector_of(n) for n in rows]))
+    log.refresh()
+    assert log.recorded("server_version") == ["0.0", "0.1"]
+    assert log.compact(part_rows=100_000) == 9
+    (part,) = (tmp_path / "vectors").iterdir()
+    metadata = pq.read_metadata(part)
+    assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == [1024] * 5 + [5500 - 5 * 1024]
+    assert (log.recorded("server_version"), log.recorded("canary"), log.recorded("none")) == (["0.0", "0.1"], ["c"], [])
+    assert log.take([ids.embed_key(str(n)) for n in range(5500)])[:, 0].tolist() == list(range(5500))
+
+
+def test_half_precision_takes_half_and_comes_out_rounded(tmp_path: Path) -> None:
+    log = VectorLog(tmp_path / "vectors", tmp_path / "tmp", 4, PROVENANCE, storage="float16")
+    vectors = np.array([[1 / 3, -2 / 3, 1e-5, 0.5]], np.float32)
+    log.append([ids.embed_key("a")], vectors)
+    log.refresh()
+    (part,) = (tmp_path / "vectors").iterdir()
+    assert pq.read_schema(part).field("vector").type.value_type == pa.float16()
+    found = log.take([ids.embed_key("a")])
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, vectors.astype(np.float16).astype(np.float32))
+
+
+# -- keys
+
+
+def test_keys_are_read_from_arrow_as_from_text() -> None:
+    texts = [ids.embed_key(str(n)) for n in range(50)]
+    column = pa.chunked_array([pa.array(texts[:20]), pa.array([], pa.string()), pa.array(texts[20:])])
+    for start, length in ((0, 50), (3, 40), (25, 5), (7, 0)):
+        part = column.slice(start, length)
+        assert keys.of_column(part).tolist() == keys.packed(texts[start : start + length]).tolist()
+    assert keys.of_column(pa.array(texts).slice(5, 7)).tolist() == keys.packed(texts[5:12]).tolist()
+
+
+@pytest.mark.parametrize("bad", ["", "ab", "g" * 32, "AB" * 16, "ab" * 17])
+def test_what_is_no_key_is_refused(bad: str) -> None:
+    with pytest.raises(errors.CorruptStore, match="hexadecimal"):
+        keys.of_column(pa.array([ids.embed_key("a"), bad]))
+
+
+@given(batches=st.lists(st.lists(st.integers(0, 60), max_size=20), max_size=20))
+def test_a_key_set_is_a_set(batches: list[list[int]]) -> None:
+    found, known = keys.KeySet(), set[int]()
+    for batch in batches:
+        fresh = found.add(keys.packed([f"{n:032x}" for n in batch])).tolist()
+        expected = [n not in known and n not in batch[:at] for at, n in enumerate(batch)]
+        known |= set(batch)
+        assert fresh == expected
+        assert len(found) == len(known)
+    everything = found.contains(keys.packed([f"{n:032x}" for n in range(62)]))
+    assert everything.tolist() == [n in known for n in range(62)]

@@ -15,6 +15,7 @@ from pipeline.cli import failures, options, state
 # texts equal to the commands' own.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("stages", "Ingest, chunk, embed and index what changed in DOCS."),
+    "retry": ("stages", "Try again what was rejected before."),
     "search": ("queries", "Show the passages that match a question best."),
     "ask": ("queries", "Answer a question from the documents, with citations."),
     "status": ("overview", "Show what the collection holds and what is due."),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,8 +16,11 @@ from pipeline import progress
 from pipeline.cli import log_handler
 
 LINE_EVERY_S = 10.0
-RATE_WINDOW_S = 20.0  # long enough to smooth batches, short enough to show that a server slowed down
+RATE_WINDOW_S = 20.0
 
+# Of tasks that have a Pace: tqdm's own rate and time left count texts, and texts differ in length.
+_PACED = {"texts": "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"}
+_FEEDING = ("files", "chunks")  # while these run, more texts will be due than are known
 LABELS = {"files": "reading", "chunks": "chunking", "texts": "embedding", "rows": "indexing", "pull": "pulling"}
 
 
@@ -66,35 +69,32 @@ class Rate:
 class Bars:
     """One tqdm bar per task; a finished bar disappears, as the report says it all."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._bars: dict[str, Any] = {}  # tqdm[NoReturn]: its type parameter means nothing here
-        self._tokens: dict[str, Rate] = {}
         self.said: set[str] = set()
 
     def start(self, task: str, total: int | None, unit: str) -> None:
         import tqdm  # 40 ms that only a terminal needs
 
         if task not in self._bars:
-            self._tokens[task] = Rate(self._clock)
             self._bars[task] = tqdm.tqdm(
                 desc=f"{LABELS.get(task, task):9}",
                 total=total,
                 unit=unit if unit == "B" else f" {_plural(unit)}",
                 unit_scale=unit == "B",
                 unit_divisor=1024,
+                bar_format=_PACED.get(task),
                 leave=False,
                 dynamic_ncols=True,
                 file=sys.stderr,
             )
 
-    def advance(self, task: str, n: int = 1, **counts: int) -> None:
-        bar = self._bars[task]
-        if "tokens" in counts:
-            rate = self._tokens[task]
-            rate.add(counts["tokens"])
-            bar.set_postfix_str(f"{rate.per_second():,.0f} tokens/s", refresh=False)
-        bar.update(n)
+    def advance(self, task: str, n: int = 1) -> None:
+        self._bars[task].update(n)
+
+    def pace(self, task: str, pace: progress.Pace) -> None:
+        if task in self._bars:
+            self._bars[task].set_postfix_str(", ".join(_pace(pace, self._bars)))  # draws, so that the clock goes on
 
     def grow(self, task: str, n: int) -> None:
         bar = self._bars[task]
@@ -112,11 +112,15 @@ class Bars:
 
 @dataclass(slots=True, kw_only=True)
 class _Task:
+    label: str
     total: int | None
     unit: str
-    tokens: Rate
     steps: Rate
-    done: int = 0
+    pace: progress.Pace | None = None
+
+    @property
+    def done(self) -> int:
+        return self.steps.total
 
 
 @dataclass(slots=True, kw_only=True)
@@ -133,16 +137,23 @@ class Lines:
         if not self._tasks:
             self._last = self.clock()
         if task not in self._tasks:
-            self._tasks[task] = _Task(total=total, unit=unit, tokens=Rate(self.clock), steps=Rate(self.clock))
+            self._tasks[task] = _Task(label=LABELS.get(task, task), total=total, unit=unit, steps=Rate(self.clock))
 
-    def advance(self, task: str, n: int = 1, **counts: int) -> None:
-        state = self._tasks[task]
-        state.done += n
-        state.steps.add(n)
-        state.tokens.add(counts.get("tokens", 0))
+    def advance(self, task: str, n: int = 1) -> None:
+        self._tasks[task].steps.add(n)
+        self._write_if_due()
+
+    def pace(self, task: str, pace: progress.Pace) -> None:
+        if task in self._tasks:
+            self._tasks[task].pace = pace
+            self._write_if_due()
+
+    def _write_if_due(self) -> None:
         if self.clock() - self._last >= LINE_EVERY_S:
             self._last = self.clock()
-            self.write(", ".join(_describe(task) for task in self._tasks.values() if task.done or task.total))
+            told = [_describe(task, self._tasks) for task in self._tasks.values() if task.done or task.total]
+            if told:
+                self.write("; ".join(told))
 
     def grow(self, task: str, n: int) -> None:
         state = self._tasks[task]
@@ -156,17 +167,41 @@ class Lines:
         self._tasks.pop(task, None)
 
 
-def _describe(task: _Task) -> str:
-    """Such as "320 of 1,500 texts (12,345 tokens/s, 1:35 left)"."""
+def _describe(task: _Task, running: Iterable[str]) -> str:
+    """Such as "embedding: 320 of 1,500 texts, 1:35 left, 12,345 tokens/s (avg 11,900)"."""
     amount = _bytes if task.unit == "B" else "{:,}".format
-    unit = "" if task.unit == "B" else f" {_plural(task.unit)}"
     total = f" of {amount(task.total)}" if task.total else ""
-    rates = []
-    if task.tokens.total:
-        rates.append(f"{task.tokens.per_second():,.0f} tokens/s")
-    if task.total and task.total > task.done and task.steps.per_second() > 0:
-        rates.append(f"{clock_time((task.total - task.done) / task.steps.per_second())} left")
-    return f"{amount(task.done)}{total}{unit}" + (f" ({', '.join(rates)})" if rates else "")
+    of = task.total or task.done
+    unit = "" if task.unit == "B" else f" {task.unit.removesuffix('s') if of == 1 else _plural(task.unit)}"
+    parts = [f"{task.label}: {amount(task.done)}{total}{unit}"]
+    if task.pace is not None:
+        parts += _pace(task.pace, running)
+    elif task.total and task.total > task.done and task.steps.per_second() > 0:
+        parts.append(f"{clock_time((task.total - task.done) / task.steps.per_second())} left")
+    return ", ".join(parts)
+
+
+def _pace(pace: progress.Pace, running: Iterable[str]) -> list[str]:
+    """What matters most first: a terminal may be narrow. Nothing before the first vectors have come."""
+    if not pace.average:
+        return _troubles(pace)
+    left = [] if pace.left_s is None else [f"{clock_time(pace.left_s)} left"]
+    if any(task in running for task in _FEEDING):
+        left = [f"at least {text}" for text in left]
+    rate = f"{pace.tokens_per_s:,.0f} tokens/s (avg {pace.average:,.0f})"
+    return [*left, rate, *_troubles(pace), *_servers(pace)]
+
+
+def _servers(pace: progress.Pace) -> list[str]:
+    if pace.known_servers < 2:
+        return []
+    silent = "" if pace.servers == pace.known_servers else f"{pace.servers} of "
+    return [f"{silent}{pace.known_servers} servers"]
+
+
+def _troubles(pace: progress.Pace) -> list[str]:
+    rejected = [f"{pace.rejected:,} rejected"] if pace.rejected else []
+    return rejected + ([f"{pace.retries:,} {'retry' if pace.retries == 1 else 'retries'}"] if pace.retries else [])
 
 
 def _plural(unit: str) -> str:

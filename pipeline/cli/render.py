@@ -94,7 +94,7 @@ def failures(found: Sequence[Failure]) -> Iterator[str]:
         yield f"  {plain(failure.uri)}: {failure.kind}: {plain(failure.reason)}"
     if len(found) > SHOWN:
         yield f"  and {len(found) - SHOWN:,} more; all of them: pipeline status --json"
-    yield "They are tried again when they change, or with --retry."
+    yield "They are tried again when they change, or by `pipeline retry`."
 
 
 def next_command(done: Report) -> str:

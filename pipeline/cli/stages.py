@@ -50,6 +50,17 @@ def run(state: State, docs: tuple[Path, ...], max_delete: str | None, wait_lock:
     return _execute(state, ALL, docs, switches, run__max_delete=max_delete, run__wait_lock_s=wait_lock)
 
 
+@options.command("retry")
+@_with(_dry_run, _pull, _wait_lock, options.json_output, click.pass_obj)
+def retry(state: State, wait_lock: str | None, **switches: bool) -> int:
+    """Try again what was rejected before.
+
+    As `pipeline run --retry` with the folders of the run before: files that could not be read, documents that could not
+    be chunked, passages that could not be embedded. What is new or changed is done as well.
+    """
+    return _execute(state, ALL, (), {**switches, "retry": True}, run__wait_lock_s=wait_lock)
+
+
 @options.command("ingest")
 @_with(_docs, _dry_run, _retry, _max_delete, _wait_lock, options.json_output, click.pass_obj)
 def ingest(

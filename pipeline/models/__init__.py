@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.models import templates
 
 Vectors = NDArray[np.float32]
+Storage = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class EmbedderSpec:
         tokenizer: `Tokenizer.identity` of the tokenizer that counts for this model.
         query_template, document_template: with `{text}` (and `{title}`) to be replaced.
         languages: such as ("en",); empty means many.
+        storage: what vectors are kept as. It decides what is compared with a question, so it is part of who made them.
     """
 
     provider: Literal["ollama", "openai", "builtin"]
@@ -42,6 +44,7 @@ class EmbedderSpec:
     document_template: str = "{text}"
     languages: tuple[str, ...] = ()
     native_dims: int = 0  # dims before the cut; 0: not cut
+    storage: Storage = "float32"
 
     def query(self, text: str) -> str:
         """The exact text to embed for a question."""
@@ -54,11 +57,16 @@ class EmbedderSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How an embedder wants to be fed; tuning only, never part of a fingerprint."""
+    """How an embedder wants to be fed; tuning only, never part of a fingerprint.
+
+    Attributes:
+        concurrency: requests in flight, of all its `servers` together.
+    """
 
     batch_texts: int = 64
     batch_tokens: int = 16_000
     concurrency: int = 2
+    servers: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +93,26 @@ class Embedder(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What stands beside the vectors for the record, and to notice another model by.
+
+    Attributes:
+        server_version: as the server tells it; "" where it tells none.
+        canary: the vector of a known text, encoded for `identity.check_canary`; "" where none was made.
+    """
+
+    server_version: str = ""
+    canary: str = ""
+
+
+@runtime_checkable
+class Described(Protocol):
+    """An embedder that can say more of its server than the spec does. Asking costs it a known text."""
+
+    async def describe(self) -> Description: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

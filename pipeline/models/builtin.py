@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.metadata
 import os
 import threading
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import errors
-from pipeline.models import EmbedderSpec, EmbedReply, Limits, Vectors, vectors
+from pipeline.models import Description, EmbedderSpec, EmbedReply, Limits, Vectors, canary, vectors
 
 MODEL = "all-minilm-l6-v2"
 FOLDER = Path(__file__).parent / "data" / MODEL
@@ -88,6 +89,12 @@ class BuiltinEmbedder:
             ModelError: model or tokenizer are not the files that were shipped, or cannot be loaded.
         """
         return self._run_all(self._encode(texts))
+
+    async def describe(self) -> Description:
+        """The library that computes, and the canary: another version or processor may change the last digits."""
+        found = await asyncio.to_thread(self.embed_sync, [canary.TEXT])
+        library = f"onnxruntime {importlib.metadata.version('onnxruntime')}"
+        return Description(server_version=library, canary=canary.encode(found[0]))
 
     async def aclose(self) -> None:
         """Stop the threads; texts that wait are dropped."""

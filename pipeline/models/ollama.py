@@ -1,4 +1,4 @@
-"""Embedder and Generator over Ollama servers: what is asked of them, and what is believed of their answers.
+"""Embedder over Ollama servers: what is asked of them, and what is believed of their answers.
 
 One call of `embed` is one request to one server, checked to the last vector; retries, isolation of a bad text and
 pacing belong to the embed stage. Knows the profile and limits of its model through `EmbedderSpec`; HTTP is in
@@ -9,35 +9,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline import errors
-from pipeline.models import EmbedderSpec, EmbedReply, Limits, Message, Piece, Vectors, profiles, transport, vectors
+from pipeline.models import (
+    Description,
+    EmbedderSpec,
+    EmbedReply,
+    Limits,
+    Vectors,
+    canary,
+    ollama_pool,
+    profiles,
+    transport,
+    vectors,
+)
 from pipeline.models.ollama_client import Embedded, Server
 from pipeline.models.ollama_errors import Version
+from pipeline.models.ollama_local import LocalServers
+from pipeline.models.ollama_pool import Lane, Pool
 from pipeline.models.wire import EmbeddingList
 
 log = logging.getLogger(__name__)
-CHAT_STALL_S = 330.0  # Ollama gives a loading model 5 minutes without progress before it gives up itself
-SEED = 1
+CHECK_S = 330.0  # for the canary: the model may have to be loaded, and Ollama gives up a stalled load after 5 minutes
 RESET_S = 60.0
-DOWN_S = 5.0  # that a server which did not answer is left alone while another does
+RELOADS = 2  # of a server's model, before a check that goes on failing is put off
 SPECIALS = (0, 1, 2)  # tokens that a model may add to a text
+LOAD_S = 0.2  # load_duration of a model that is there is below 50 ms; a runner takes a quarter of a second to start
+PLAIN_EVERY_S = 20.0  # /v1/embeddings tells of no loads, and a model that it loads is kept for 5 minutes only
 SameInput = Callable[[str, str], bool]
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One server and what it is doing. `specials`: learned from its first answer where the version does not tell."""
-
-    server: Server
-    outstanding: int = 0
-    warm: bool = False
-    base64: bool = True
-    specials: int | None = None
-    down_until_s: float = 0.0  # on the event loop's clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +70,12 @@ class OllamaEmbedder:
             `spec.dims`.
         counting: what the caller's token counts are worth; without exact ones /v1/embeddings is not used, since it cuts
             in silence.
+        absent: servers that were not checked yet, such as one that did not answer: they take part as soon as they
+            answer and have the same model.
         keep_alive: how long the model stays in memory after a request (Go's notation).
+        eager: go and see in the background whether a server that is out can take part again; else only when no other
+            is left.
+        local: stopped by `aclose`.
     """
 
     def __init__(
@@ -75,14 +84,22 @@ class OllamaEmbedder:
         spec: EmbedderSpec,
         *,
         counting: Counting,
+        absent: Sequence[Server] = (),
         keep_alive: str = "30m",
         limits: Limits | None = None,
+        eager: bool = True,
+        local: LocalServers | None = None,
     ) -> None:
-        self._lanes = [_Lane(server) for server in servers]
+        lanes = [Lane(server) for server in servers] + [Lane(server, away=True) for server in absent]
+        self._pool = Pool(lanes, self._restore, eager=eager)
         self._spec = spec
         self._counting = counting
         self._keep_alive = keep_alive
         self._limits = limits or Limits()
+        self._local = local
+        self._canary: NDArray[np.float32] | None = None
+        self._canary_of_server = ""
+        self._warned_of_loads = False
 
     @property
     def spec(self) -> EmbedderSpec:
@@ -94,11 +111,15 @@ class OllamaEmbedder:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        return tuple(lane.server for lane in self._lanes)
+        """All of them, those that answered at the start first."""
+        return tuple(lane.server for lane in self._pool.lanes)
 
     async def aclose(self) -> None:
-        for lane in self._lanes:
-            await lane.server.aclose()
+        await self._pool.aclose()
+        for server in self.servers:
+            await server.aclose()
+        if self._local is not None:
+            await self._local.aclose()
 
     async def embed(self, texts: Sequence[str], *, tokens: int, timeout_s: float | None = None) -> EmbedReply:
         """As `Embedder.embed`. `tokens` 0: not counted, so nothing is compared. No text may be empty.
@@ -107,39 +128,124 @@ class OllamaEmbedder:
             ServerUnreachable, TransientFault, TextRejected, ModelMissing, ServerRefused: see ollama_errors.py.
             BadVectors: a vector that cannot be right; a TransientFault.
             ModelMismatch: the server counts other tokens than the caller: it cuts texts, or the tokenizer is not the
-                model's.
+                model's; or the only servers that answer have another model than before.
         """
         if not all(texts):
             # Ollama would answer with fewer vectors, or with a junk one.
             raise errors.TextRejected("empty", "An empty text has no embedding.")
-        lane = self._free_lane()
+        lane = await self._pool.take()
+        began_s = asyncio.get_running_loop().time()
         lane.outstanding += max(tokens, 1)
+        lane.sent += 1
         try:
             async with transport.deadline(lane.server.name, timeout_s):
-                return await self._embed_on(lane, texts, tokens, timeout_s)
+                reply = await self._embed_on(lane, texts, tokens, timeout_s)
         except errors.ModelError as error:
             lane.warm = False  # it may have restarted: the next request says keep_alive again
-            if isinstance(error, errors.ServerUnreachable):
-                lane.down_until_s = asyncio.get_running_loop().time() + DOWN_S
-            raise
+            failure = self._pool.failed(lane, error)
+            if failure is error:
+                raise
+            raise failure from error
         finally:
             lane.outstanding -= max(tokens, 1)
+        self._pool.succeeded(lane, began_s)
+        return reply
 
-    def _free_lane(self) -> _Lane:
-        """The server with the fewest tokens in flight; one that did not answer a moment ago only if none did."""
-        now_s = asyncio.get_running_loop().time()
-        return min(self._lanes, key=lambda lane: (max(lane.down_until_s - now_s, 0.0), lane.outstanding))
+    # --- whom to believe
+
+    async def agree(self) -> None:
+        """Have every server embed one known text: the vectors must be those of one model.
+
+        What a server that does not answer, or answers wrongly, would make of it is found out later: it is left out
+        until then.
+
+        Raises:
+            ModelMismatch: two servers make different vectors.
+            ServerUnreachable, TransientFault, ...: of the first server, where none brings a vector.
+        """
+        lanes = [lane for lane in self._pool.lanes if not lane.away]
+        found = await asyncio.gather(*(self._canary_on(lane) for lane in lanes), return_exceptions=True)
+        failures: list[errors.ModelError] = []
+        for lane, vector in zip(lanes, found, strict=True):
+            if isinstance(vector, errors.ServerUnreachable | errors.TransientFault):
+                failures.append(vector)
+            elif isinstance(vector, BaseException):
+                raise vector
+            else:
+                self._compare(lane, vector)
+        if len(failures) == len(lanes):
+            raise failures[0]
+        for lane, vector in zip(lanes, found, strict=True):
+            if isinstance(vector, errors.ModelError):
+                log.warning("%s The other servers go on without it.", vector.message)
+                lane.away = True
+
+    async def describe(self) -> Description:
+        """The versions of the servers that take part, and the vector that they agree on."""
+        if self._canary is None:
+            lane = await self._pool.take()
+            try:
+                self._compare(lane, await self._canary_on(lane))
+            except errors.ModelError as error:
+                raise self._pool.failed(lane, error) from error.__cause__
+            assert self._canary is not None
+        versions = [await lane.server.version() for lane in self._pool.lanes if not (lane.away or lane.refused)]
+        text = ", ".join(dict.fromkeys(version.text for version in versions))
+        return Description(server_version=text, canary=canary.encode(self._canary))
 
     async def reset(self) -> None:
-        """Unload the model on every server, see it gone, load it again: one input can poison a runner until then.
+        """Unload the model, see it gone, load it again: one input can poison a runner until then. On the servers that
+        sent wrong vectors or errors last; on all that answer where none is known to have done so.
 
         Raises:
             ServerUnreachable, TransientFault: that fails, or the model is still there after RESET_S.
+            BadVectors: a known text still comes out wrong.
         """
-        for lane in self._lanes:
+        lanes = [lane for lane in self._pool.lanes if not (lane.away or lane.refused)] or self._pool.lanes
+        hurt = [lane for lane in lanes if lane.suspect_s is not None or lane.breaker.failures]
+        for lane in hurt or lanes:
             await self._reload(lane)
+            if self._canary is not None:
+                self._compare(lane, await self._canary_on(lane))
 
-    async def _reload(self, lane: _Lane) -> None:
+    async def _restore(self, lane: Lane) -> None:
+        """The pool's check: the server answers, has the same model, and that model makes the same vectors, if need be
+        after it was loaded anew."""
+        lane.warm, lane.specials, lane.loads = False, None, 0
+        await self._same_digest(lane)
+        for _ in range(RELOADS):
+            try:
+                return self._compare(lane, await self._canary_on(lane))
+            except (errors.BadVectors, errors.ModelMismatch) as error:
+                log.warning("%s Its model is loaded anew.", error.message)
+            await self._reload(lane)
+        return self._compare(lane, await self._canary_on(lane))
+
+    async def _same_digest(self, lane: Lane) -> None:
+        tag = await ollama_pool.held(lane.server, self._spec.model)
+        if tag is None:
+            raise ollama_pool.missing(lane.server, self._spec.model)
+        if self._spec.digest and tag.digest != self._spec.digest:
+            raise _other_model(lane.server, self._spec.model, f"digest {tag.digest[:12]}, not {self._spec.digest[:12]}")
+
+    async def _canary_on(self, lane: Lane) -> NDArray[np.float32]:
+        answer = await self._ask_plainly(lane, [canary.TEXT], CHECK_S)
+        rows = self._rows(answer, 1, lane.server)
+        vectors.verify(rows, lane.server.name)
+        row: NDArray[np.float32] = vectors.cut(rows, self._spec.dims)[0]
+        return row
+
+    def _compare(self, lane: Lane, vector: NDArray[np.float32]) -> None:
+        """Whether the canary's vector is that of the others; the first that comes is what the others are held to."""
+        if self._canary is None:
+            self._canary, self._canary_of_server = vector, lane.server.name
+            return
+        found = canary.cosine(self._canary, vector)
+        if not found > canary.AGREE:
+            what = f"a known text gets another vector there than from {self._canary_of_server}, cosine {found:.4f}"
+            raise _other_model(lane.server, self._spec.model, what)
+
+    async def _reload(self, lane: Lane) -> None:
         server, model = lane.server, self._spec.model
         await server.unload(model)
         async with transport.deadline(server.name, RESET_S):
@@ -147,7 +253,9 @@ class OllamaEmbedder:
                 await asyncio.sleep(0.05)  # nothing tells when it is gone
         await server.load(model, keep_alive=self._keep_alive)
 
-    async def _embed_on(self, lane: _Lane, texts: Sequence[str], tokens: int, timeout_s: float | None) -> EmbedReply:
+    # --- one request
+
+    async def _embed_on(self, lane: Lane, texts: Sequence[str], tokens: int, timeout_s: float | None) -> EmbedReply:
         answer = await self._request(lane, texts, tokens, timeout_s)
         agreed = await self._agrees(lane, texts, tokens, answer.prompt_eval_count)
         if not agreed and isinstance(answer, EmbeddingList):  # perhaps it cut a text: /api/embed would say so
@@ -155,8 +263,7 @@ class OllamaEmbedder:
             agreed = await self._agrees(lane, texts, tokens, answer.prompt_eval_count)
         if not agreed:
             raise await self._drift(lane, len(texts), tokens, answer.prompt_eval_count)
-        native = self._spec.native_dims or self._spec.dims
-        rows = vectors.stack(answer.rows, texts=len(texts), dims=native, server=lane.server.name)
+        rows = self._rows(answer, len(texts), lane.server)
         self._verify(rows, texts, lane.server.name)
         return EmbedReply(
             vectors=vectors.cut(rows, self._spec.dims),
@@ -166,22 +273,54 @@ class OllamaEmbedder:
         )
 
     async def _request(
-        self, lane: _Lane, texts: Sequence[str], tokens: int, timeout_s: float | None
+        self, lane: Lane, texts: Sequence[str], tokens: int, timeout_s: float | None
     ) -> Embedded | EmbeddingList:
         """The first request to a server goes to /api/embed, which loads the model with keep_alive; later ones as base64
-        where they may: /v1/embeddings leaves the keep_alive as it is."""
+        where they may: /v1/embeddings leaves the keep_alive as it is. Now and then one asks plainly again, to see
+        whether the model had to be loaded anew, and which one that was: a tag can be pulled again under a run."""
         version = await lane.server.version()
         counted = self._counting.exact and tokens > 0
-        if not (lane.warm and lane.base64 and counted and version.has_base64):
+        look = bool(lane.loads) or asyncio.get_running_loop().time() - lane.plain_s >= PLAIN_EVERY_S
+        if look and lane.warm:
+            await self._same_digest(lane)
+        if look or not (lane.warm and lane.base64 and counted and version.has_base64):
             return await self._ask_plainly(lane, texts, timeout_s)
         found = await lane.server.embed_base64(self._spec.model, texts, timeout_s=timeout_s)
         lane.base64 = found.is_base64
         return found
 
-    async def _ask_plainly(self, lane: _Lane, texts: Sequence[str], timeout_s: float | None) -> Embedded:
+    async def _ask_plainly(self, lane: Lane, texts: Sequence[str], timeout_s: float | None) -> Embedded:
+        was_warm, began_s = lane.warm, asyncio.get_running_loop().time()
         answer = await lane.server.embed(self._spec.model, texts, keep_alive=self._keep_alive, timeout_s=timeout_s)
-        lane.warm = True
+        lane.warm, lane.plain_s = True, asyncio.get_running_loop().time()
+        if was_warm:
+            self._watch_loads(lane, answer.load_duration / 1e9, began_s)
         return answer
+
+    def _watch_loads(self, lane: Lane, load_s: float, began_s: float) -> None:
+        """Warn, once, when requests in a row each find that the model had to be loaded again. Those that were in flight
+        together tell of one load."""
+        if began_s < lane.loaded_s:
+            return
+        if load_s < LOAD_S:
+            lane.loads = 0
+            return
+        lane.loads, lane.loaded_s = lane.loads + 1, lane.plain_s
+        if lane.loads < 2 or self._warned_of_loads:
+            return
+        self._warned_of_loads = True
+        log.warning(
+            "%s has to load %s again and again (%.1f s each time): another program uses it with other options, or "
+            "another model takes its memory. Start Ollama with OLLAMA_KEEP_ALIVE=30m, OLLAMA_CONTEXT_LENGTH=8192 and "
+            "OLLAMA_MAX_LOADED_MODELS=2, or let the other program wait.",
+            lane.server.name,
+            self._spec.model,
+            load_s,
+        )
+
+    def _rows(self, answer: Embedded | EmbeddingList, texts: int, server: Server) -> Vectors:
+        native = self._spec.native_dims or self._spec.dims
+        return vectors.stack(answer.rows, texts=texts, dims=native, server=server.name)
 
     def _verify(self, rows: Vectors, texts: Sequence[str], server: str) -> None:
         vectors.verify(rows, server)
@@ -189,7 +328,7 @@ class OllamaEmbedder:
             if not self._counting.same_input(texts[a], texts[b]):
                 raise errors.BadVectors(f"{server} sent the same vector for texts {a} and {b}, which differ.")
 
-    async def _agrees(self, lane: _Lane, texts: Sequence[str], tokens: int, counted: int | None) -> bool:
+    async def _agrees(self, lane: Lane, texts: Sequence[str], tokens: int, counted: int | None) -> bool:
         """Whether the server's count is ours, with the specials of each text where its version counts them."""
         if not self._counting.exact or not tokens or counted is None:
             return True
@@ -202,14 +341,14 @@ class OllamaEmbedder:
         lane.specials = None  # it was updated under us
         return self._explains(lane, version, texts, tokens, counted)
 
-    def _explains(self, lane: _Lane, version: Version, texts: Sequence[str], tokens: int, counted: int) -> bool:
+    def _explains(self, lane: Lane, version: Version, texts: Sequence[str], tokens: int, counted: int) -> bool:
         """Whether `counted` comes from our count, or from another way in which servers read these texts."""
         content = counted - len(texts) * self._specials(lane, version, len(texts), tokens, counted)
         if content == tokens:
             return True
         return any(content == total for total in self._counting.readings(texts))
 
-    async def _drift(self, lane: _Lane, texts: int, tokens: int, counted: int | None) -> errors.ModelMismatch:
+    async def _drift(self, lane: Lane, texts: int, tokens: int, counted: int | None) -> errors.ModelMismatch:
         version = await lane.server.version()
         expected = tokens + texts * self._specials(lane, version, texts, tokens, counted or 0)
         return errors.ModelMismatch(
@@ -219,7 +358,7 @@ class OllamaEmbedder:
             "Run `pipeline doctor`. If the model was replaced there, pull it again, or build a new collection.",
         )
 
-    def _specials(self, lane: _Lane, version: Version, texts: int, tokens: int, counted: int) -> int:
+    def _specials(self, lane: Lane, version: Version, texts: int, tokens: int, counted: int) -> int:
         """Specials per text in this server's counts: by version for WordPiece, else as its first answer showed."""
         if self._counting.wordpiece:
             return 2 if version.counts_specials else 0
@@ -228,72 +367,9 @@ class OllamaEmbedder:
         return lane.specials
 
 
-class OllamaGenerator:
-    """Answers by /api/chat. One fixed set of options per model: another num_ctx would load it anew."""
-
-    def __init__(
-        self,
-        server: Server,
-        model: str,
-        *,
-        num_ctx: int = 8192,
-        temperature: float = 0.0,
-        keep_alive: str = "30m",
-        stall_s: float = CHAT_STALL_S,
-    ) -> None:
-        self._server = server
-        self._model = model
-        self._num_ctx = num_ctx
-        self._temperature = temperature
-        self._keep_alive = keep_alive
-        self._stall_s = stall_s
-
-    @property
-    def model(self) -> str:
-        return self._model
-
-    @property
-    def server(self) -> Server:
-        return self._server
-
-    @property
-    def context_tokens(self) -> int:
-        return self._num_ctx
-
-    async def aclose(self) -> None:
-        await self._server.aclose()
-
-    async def stream(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncIterator[Piece]:
-        """The answer as it is written. Never cut in silence: `truncate` and `shift` are off (Ollama >= 0.12.6 obeys),
-        and an answer that ran into `max_tokens` ends with done_reason "length".
-
-        Raises:
-            TextRejected: the conversation is longer than num_ctx.
-            ServerUnreachable, TransientFault, ModelMissing, ServerRefused: see ollama_errors.py.
-        """
-        body = self._body(messages, max_tokens)
-        async with aclosing(self._server.chat(body, model=self._model, stall_s=self._stall_s)) as lines:
-            async for line in lines:
-                yield Piece(
-                    text=line.message.content,
-                    done=line.done,
-                    done_reason=line.done_reason,
-                    prompt_tokens=line.prompt_eval_count,
-                    answer_tokens=line.eval_count,
-                )
-
-    def _body(self, messages: Sequence[Message], max_tokens: int) -> dict[str, object]:
-        return {
-            "model": self._model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
-            "stream": True,
-            "truncate": False,
-            "shift": False,
-            "keep_alive": self._keep_alive,
-            "options": {
-                "num_ctx": self._num_ctx,
-                "num_predict": max_tokens,
-                "temperature": self._temperature,
-                "seed": SEED,
-            },
-        }
+def _other_model(server: Server, model: str, what: str) -> errors.ModelMismatch:
+    return errors.ModelMismatch(
+        f"{server.name} has another {model} than the other servers, or than before ({what}): their vectors do not "
+        "belong together.",
+        f"Run `OLLAMA_HOST={server.url} ollama pull {model}` and update Ollama there, or leave it out of ollama.hosts.",
+    )

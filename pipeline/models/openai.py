@@ -18,11 +18,21 @@ import httpx
 import numpy as np
 
 from pipeline import errors
-from pipeline.models import EmbedderSpec, EmbedReply, Limits, Message, Piece, openai_errors, transport, vectors
+from pipeline.models import (
+    Description,
+    EmbedderSpec,
+    EmbedReply,
+    Limits,
+    Message,
+    Piece,
+    canary,
+    openai_errors,
+    transport,
+    vectors,
+)
 from pipeline.models.wire import Answer, EmbeddingList, Usage
 
 log = logging.getLogger(__name__)
-CANARY = "The harbour master opens the gates at seven in the morning."
 QUICK_S = 30.0
 CHAT_STALL_S = 330.0
 SEED = 1
@@ -184,10 +194,15 @@ class OpenAIEmbedder:
         cut = vectors.cut(rows, self._spec.dims)
         return EmbedReply(vectors=cut, prompt_tokens=answer.prompt_eval_count, server=self._server.url)
 
+    async def describe(self) -> Description:
+        """The canary alone: these servers have no common way to tell their version."""
+        reply = await self.embed([canary.TEXT], tokens=0)
+        return Description(server_version="", canary=canary.encode(reply.vectors[0]))
+
 
 async def probe(server: Server, model: str) -> tuple[int, bool]:
     """The model's dimensions, and whether its vectors have to be brought to unit length here."""
-    answer = await server.embed(model, [CANARY], timeout_s=None)
+    answer = await server.embed(model, [canary.TEXT], timeout_s=None)
     first = answer.rows[0] if answer.rows else b""
     row = np.frombuffer(first, dtype="<f4") if isinstance(first, bytes) else np.asarray(first, dtype=np.float32)
     if row.size == 0:

@@ -48,13 +48,19 @@ class Choice:
 
 
 async def open_embedder(
-    settings: config.Settings, recorded: EmbedderSpec | None = None, *, pull: OnPull | None = None
+    settings: config.Settings,
+    recorded: EmbedderSpec | None = None,
+    *,
+    pull: OnPull | None = None,
+    bulk: bool = True,
 ) -> Choice:
     """The embedder of a collection.
 
     Args:
         recorded: what the collection was built with; None: it is new.
         pull: fetch a model that Ollama lacks, and call this with each step.
+        bulk: for many texts: all servers must show first that they make the same vectors, and `ollama.local_servers`
+            are started. Else, for a question: one server is enough, and the others are asked when it fails.
 
     Raises:
         ServerUnreachable: the provider's server does not answer (never for a new collection with `auto`).
@@ -65,7 +71,7 @@ async def open_embedder(
     """
     if recorded is not None:
         identity.refuse_another(settings, recorded)
-        return await _reopen(settings, recorded, pull)
+        return await _reopen(settings, recorded, pull, bulk=bulk)
     embed = settings.embed
     if embed.provider == "builtin" or (embed.provider == "auto" and profiles.short(embed.model) == builtin.MODEL):
         return _builtin(settings)
@@ -76,8 +82,8 @@ async def open_embedder(
     if embed.provider == "ollama" or embed.model:  # a model that was named is not silently another
         from pipeline.models import resolve_ollama
 
-        return await resolve_ollama.create(settings, os.environ, pull)
-    return await _auto(settings, pull)
+        return await resolve_ollama.create(settings, os.environ, pull, bulk=bulk)
+    return await _auto(settings, pull, bulk=bulk)
 
 
 async def open_generator(settings: config.Settings) -> Generator | None:
@@ -119,7 +125,7 @@ async def tokenizer_json(embedder: Embedder) -> str | None:
     return None
 
 
-async def _reopen(settings: config.Settings, spec: EmbedderSpec, pull: OnPull | None) -> Choice:
+async def _reopen(settings: config.Settings, spec: EmbedderSpec, pull: OnPull | None, *, bulk: bool) -> Choice:
     profile = profiles.find(spec.model, settings.profiles)
     if profile is not None:  # how a question is put may change; what was embedded may not
         spec = replace(spec, query_template=profile.query)
@@ -132,7 +138,7 @@ async def _reopen(settings: config.Settings, spec: EmbedderSpec, pull: OnPull | 
         return Choice(embedder=await resolve_openai.reopen(settings, spec, os.environ))
     from pipeline.models import resolve_ollama
 
-    return Choice(embedder=await resolve_ollama.reopen(settings, spec, os.environ, pull))
+    return await resolve_ollama.reopen(settings, spec, os.environ, pull, bulk=bulk)
 
 
 def _builtin(settings: config.Settings) -> Choice:
@@ -153,12 +159,12 @@ def _builtin(settings: config.Settings) -> Choice:
     return Choice(embedder=builtin.BuiltinEmbedder(builtin.spec(tokens.builtin().identity)))
 
 
-async def _auto(settings: config.Settings, pull: OnPull | None) -> Choice:
+async def _auto(settings: config.Settings, pull: OnPull | None, *, bulk: bool) -> Choice:
     """Ollama if it answers and has the model, else the embedded model: in either case a line that says so."""
     from pipeline.models import resolve_ollama
 
     try:
-        choice = await resolve_ollama.create(settings, os.environ, pull)
+        choice = await resolve_ollama.create(settings, os.environ, pull, bulk=bulk)
     except errors.ModelMismatch:
         raise  # several servers with several models: not for us to choose
     except errors.ModelError as error:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import TypeVar
 
 import msgspec
 
@@ -18,76 +17,84 @@ from pipeline.models import (
     Tokenizer,
     builtin,
     identity,
-    ollama_errors,
     ollama_host,
+    ollama_local,
+    ollama_pool,
     profiles,
     tokens,
     vocabulary,
     wordpiece,
 )
-from pipeline.models.ollama import Counting, OllamaEmbedder, OllamaGenerator
+from pipeline.models.ollama import Counting, OllamaEmbedder
+from pipeline.models.ollama_chat import OllamaGenerator
 from pipeline.models.ollama_client import Server, Show, Tag
+from pipeline.models.ollama_local import LocalServers
 from pipeline.models.resolve import DEFAULT_MODEL, Choice, OnPull, PullStep
 
 log = logging.getLogger(__name__)
 # Every version since 0.3.12 gives an embedding model a window of at least 2048 tokens unasked. A larger one would need
 # the option num_ctx, which /v1/embeddings cannot send: two windows would mean loading the model anew between requests.
 WINDOW = 2048
-T = TypeVar("T")
 
 
-async def create(settings: config.Settings, environment: Mapping[str, str], pull: OnPull | None) -> Choice:
-    """The embedder for a new collection. Errors as `resolve.open_embedder`."""
+async def create(
+    settings: config.Settings, environment: Mapping[str, str], pull: OnPull | None, *, bulk: bool = True
+) -> Choice:
+    """The embedder for a new collection. Errors and `bulk` as `resolve.open_embedder`."""
     model = settings.embed.model or DEFAULT_MODEL
-    servers = _servers(settings, environment)
 
-    async def build() -> Choice:
-        alive, tag = await _find(servers, model, pull)
-        return await _describe(settings, alive, tag)
+    async def build(fleet: _Fleet) -> Choice:
+        found = await _find(fleet, model, pull)
+        return await _checked(await _describe(settings, fleet, found, bulk=bulk), found, bulk=bulk)
 
-    return await _closing_on_error(servers, build)
+    return await _with_fleet(settings, environment, bulk, build)
 
 
 async def reopen(
-    settings: config.Settings, spec: EmbedderSpec, environment: Mapping[str, str], pull: OnPull | None
-) -> OllamaEmbedder:
+    settings: config.Settings,
+    spec: EmbedderSpec,
+    environment: Mapping[str, str],
+    pull: OnPull | None,
+    *,
+    bulk: bool = True,
+) -> Choice:
     """The embedder of an existing collection: the same model with the same digest, or an error."""
-    servers = _servers(settings, environment)
 
-    async def build() -> OllamaEmbedder:
-        alive, tag = await _find(servers, spec.model, pull)
-        identity.same_digest(settings, spec, tag.digest, alive[0].name)
-        return _embedder(settings, alive, spec, counting(spec.tokenizer))
+    async def build(fleet: _Fleet) -> Choice:
+        found = await _find(fleet, spec.model, pull)
+        identity.same_digest(settings, spec, found.tag.digest, found.here[0].name)
+        embedder = _embedder(settings, fleet, found, spec, bulk=bulk)
+        return await _checked(Choice(embedder=embedder), found, bulk=bulk)
 
-    return await _closing_on_error(servers, build)
+    return await _with_fleet(settings, environment, bulk, build)
 
 
 async def generator(settings: config.Settings, environment: Mapping[str, str]) -> OllamaGenerator:
     """The first server that has the answering model."""
     wanted = settings.generate
-    servers = _servers(settings, environment)
-
-    async def build() -> OllamaGenerator:
-        failures: list[errors.ModelError] = []
+    servers = _servers(settings, ollama_host.server_urls(settings.ollama, environment))
+    failures: list[errors.ModelError] = []
+    chosen: Server | None = None
+    try:
         for server in servers:
             try:
                 await _tag(server, wanted.model)
             except errors.ModelError as error:
                 failures.append(error)
                 continue
-            return OllamaGenerator(
-                server,
-                wanted.model,
-                num_ctx=wanted.num_ctx,
-                temperature=wanted.temperature,
-                keep_alive=settings.ollama.keep_alive,
-            )
-        # A server that lacks the model says more than one that is down.
+            chosen = server
+            break
+    finally:
+        await _close([server for server in servers if server is not chosen])
+    if chosen is None:  # a server that lacks the model says more than one that is down
         raise next((error for error in failures if isinstance(error, errors.ModelMissing)), failures[0])
-
-    found = await _closing_on_error(servers, build)
-    await _close([server for server in servers if server is not found.server])
-    return found
+    return OllamaGenerator(
+        chosen,
+        wanted.model,
+        num_ctx=wanted.num_ctx,
+        temperature=wanted.temperature,
+        keep_alive=settings.ollama.keep_alive,
+    )
 
 
 def counting(tokenizer: str) -> Counting:
@@ -130,8 +137,81 @@ async def tokenizer_json(server: Server, model: str) -> str | None:
 # --- servers
 
 
-def _servers(settings: config.Settings, environment: Mapping[str, str]) -> list[Server]:
-    urls = ollama_host.server_urls(settings.ollama, environment)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fleet:
+    """The servers of an embedder, and those among them that this program started."""
+
+    servers: list[Server]
+    local: LocalServers | None = None
+
+    async def aclose(self) -> None:
+        await _close(self.servers)
+        if self.local is not None:
+            await self.local.aclose()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """Servers that have the model `tag`, those that are not known to (they do not answer now), and a line about these
+    where others go on without them."""
+
+    tag: Tag
+    here: list[Server]
+    absent: list[Server]
+    note: str = ""
+
+
+async def _with_fleet(
+    settings: config.Settings,
+    environment: Mapping[str, str],
+    bulk: bool,
+    build: Callable[[_Fleet], Awaitable[Choice]],
+) -> Choice:
+    """What `build` makes of the servers; they are closed and stopped where it fails.
+
+    For a run: `ollama.hosts`, and the local servers if any are asked for. For a question: what answers already; one
+    local server where nothing does.
+    """
+    wanted = settings.ollama
+    usual = ollama_host.server_urls(wanted, environment)
+    if wanted.local_servers and bulk:
+        return await _with_local(settings, environment, wanted.local_servers, usual if wanted.hosts else (), build)
+    try:
+        return await _building(_Fleet(servers=_servers(settings, usual)), build)
+    except errors.ServerUnreachable as error:
+        if not wanted.local_servers:
+            raise
+        log.info("%s Starting a server for this question.", error.message)
+    return await _with_local(settings, environment, 1, (), build)
+
+
+async def _with_local(
+    settings: config.Settings,
+    environment: Mapping[str, str],
+    count: int,
+    others: Sequence[str],
+    build: Callable[[_Fleet], Awaitable[Choice]],
+) -> Choice:
+    local = await ollama_local.start(count, environment)
+    try:
+        return await _building(_Fleet(servers=_servers(settings, (*local.urls, *others)), local=local), build)
+    except errors.ModelMissing as error:
+        raise errors.ModelMissing(
+            error.message,
+            f"{error.remedy} Servers that this program starts look into OLLAMA_MODELS (unset: ~/.ollama/models); where "
+            "Ollama runs as a service it is often another folder, such as /usr/share/ollama/.ollama/models.",
+        ) from error
+
+
+async def _building(fleet: _Fleet, build: Callable[[_Fleet], Awaitable[Choice]]) -> Choice:
+    try:
+        return await build(fleet)
+    except BaseException:
+        await fleet.aclose()
+        raise
+
+
+def _servers(settings: config.Settings, urls: Sequence[str]) -> list[Server]:
     return [Server(url, connect_timeout_s=settings.ollama.connect_timeout_s) for url in urls]
 
 
@@ -140,38 +220,31 @@ async def _close(servers: Sequence[Server]) -> None:
         await server.aclose()
 
 
-async def _closing_on_error(servers: Sequence[Server], build: Callable[[], Awaitable[T]]) -> T:
-    try:
-        return await build()
-    except BaseException:
-        await _close(servers)
-        raise
-
-
-async def _find(servers: Sequence[Server], model: str, pull: OnPull | None) -> tuple[list[Server], Tag]:
+async def _find(fleet: _Fleet, model: str, pull: OnPull | None) -> _Found:
     """The servers that answer, all with the same model; what does not answer is left out while another does.
 
     Raises:
-        ServerUnreachable: none answers.
+        ServerUnreachable, TransientFault: of the first, where none answers.
         ModelMismatch: two have different models under this name.
-        ModelMissing, ServerRefused, TransientFault: of the first server that says so.
+        ModelMissing, ServerRefused: of the first server that says so.
     """
-    found = await asyncio.gather(*(_tag(server, model, pull) for server in servers), return_exceptions=True)
-    alive: list[tuple[Server, Tag]] = []
-    down: list[errors.ServerUnreachable] = []
-    for server, tag in zip(servers, found, strict=True):
-        if isinstance(tag, errors.ServerUnreachable):
-            down.append(tag)
-        elif isinstance(tag, BaseException):
-            raise tag
+    if fleet.local is not None and pull is not None:  # they share a folder: the first pull is the others' as well
+        await _tag(fleet.servers[0], model, pull)
+    answers = await asyncio.gather(*(_tag(server, model, pull) for server in fleet.servers), return_exceptions=True)
+    here: list[tuple[Server, Tag]] = []
+    silent: list[tuple[Server, errors.ModelError]] = []
+    for server, answer in zip(fleet.servers, answers, strict=True):
+        if isinstance(answer, errors.ServerUnreachable | errors.TransientFault):
+            silent.append((server, answer))
+        elif isinstance(answer, BaseException):
+            raise answer
         else:
-            alive.append((server, tag))
-    if not alive:
-        raise down[0]
-    for error in down:
-        log.warning("%s The other servers go on without it.", error.message)
-    _same_everywhere(model, alive)
-    return [server for server, _ in alive], alive[0][1]
+            here.append((server, answer))
+    if not here:
+        raise next((error for _, error in silent if isinstance(error, errors.ServerUnreachable)), silent[0][1])
+    _same_everywhere(model, here)
+    note = " ".join(f"{error.message} It takes part as soon as it does." for _, error in silent)
+    return _Found(tag=here[0][1], here=[server for server, _ in here], absent=[one for one, _ in silent], note=note)
 
 
 def _same_everywhere(model: str, alive: Sequence[tuple[Server, Tag]]) -> None:
@@ -181,8 +254,21 @@ def _same_everywhere(model: str, alive: Sequence[tuple[Server, Tag]]) -> None:
             raise errors.ModelMismatch(
                 f"{model} is not the same model on {first.name} (digest {tag.digest[:12]}) and {server.name} "
                 f"({other.digest[:12]}): their vectors do not belong together.",
-                f"Run `ollama pull {model}` on both, or leave one out of ollama.hosts.",
+                f"Run `OLLAMA_HOST=HOST ollama pull {model}` with each of the two, or leave one out of ollama.hosts.",
             )
+
+
+async def _checked(choice: Choice, found: _Found, *, bulk: bool) -> Choice:
+    """`choice` after its servers have shown that they make the same vectors. One text needs one server: nothing is
+    asked of the others then."""
+    assert isinstance(choice.embedder, OllamaEmbedder)
+    if bulk and len(found.here) > 1:
+        try:
+            await choice.embedder.agree()
+        except BaseException:
+            await choice.embedder.aclose()
+            raise
+    return replace(choice, note=f"{choice.note} {found.note}".strip())
 
 
 async def _tag(server: Server, model: str, pull: OnPull | None = None) -> Tag:
@@ -192,26 +278,13 @@ async def _tag(server: Server, model: str, pull: OnPull | None = None) -> Tag:
         ModelMissing: it does not, and `pull` is None.
         ServerRefused: the server is too old, or would send the text to another machine.
     """
-    ollama_errors.require_supported(await server.version(), server.url)
-    tag = _named(await server.tags(), model)
+    tag = await ollama_pool.held(server, model)
     if tag is None and pull is not None:
         await _pull(server, model, pull)
-        tag = _named(await server.tags(), model)
+        tag = await ollama_pool.held(server, model)
     if tag is None:
-        raise errors.ModelMissing(
-            f"{server.name} does not have the model {model}.", f"Run `ollama pull {model}`, or give --pull."
-        )
-    if tag.remote_host:
-        raise errors.ServerRefused(
-            f"{model} does not run on {server.name}: it sends every text to {tag.remote_host}.",
-            "Choose a model that runs on your own machine.",
-        )
+        raise ollama_pool.missing(server, model)
     return tag
-
-
-def _named(tags: Sequence[Tag], model: str) -> Tag | None:
-    name = profiles.canonical(model)
-    return next((tag for tag in tags if profiles.canonical(tag.name) == name), None)
 
 
 async def _pull(server: Server, model: str, on_step: OnPull) -> None:
@@ -226,17 +299,18 @@ async def _pull(server: Server, model: str, on_step: OnPull) -> None:
 # --- a new collection's model
 
 
-async def _describe(settings: config.Settings, servers: Sequence[Server], tag: Tag) -> Choice:
+async def _describe(settings: config.Settings, fleet: _Fleet, found: _Found, *, bulk: bool) -> Choice:
     """Embedder, and a line where something is not known of its model."""
+    tag, first = found.tag, found.here[0]
     model = profiles.short(tag.name)
     profile = profiles.find(model, settings.profiles)
-    show = await servers[0].show(tag.name, verbose=True)
+    show = await first.show(tag.name, verbose=True)
     tokenizer, text = _tokenizer(show)
     known = profile or profiles.Profile()
     native = show.number("embedding_length") or known.dims
     if not native:
         raise errors.ModelError(
-            f"{servers[0].name} does not tell how many dimensions {model} has.", f"Set profiles.{model}.dims."
+            f"{first.name} does not tell how many dimensions {model} has.", f"Set profiles.{model}.dims."
         )
     dims = profiles.cut_to(model, known, native, settings.embed.dims)
     spec = EmbedderSpec(
@@ -251,7 +325,7 @@ async def _describe(settings: config.Settings, servers: Sequence[Server], tag: T
         document_template=known.document,
         languages=known.languages,
     )
-    embedder = _embedder(settings, servers, spec, counting(spec.tokenizer))
+    embedder = _embedder(settings, fleet, found, spec, bulk=bulk)
     return Choice(embedder=embedder, note=_unknown(model, profile, show), tokenizer=text)
 
 
@@ -280,14 +354,18 @@ def _tokenizer(show: Show) -> tuple[Tokenizer, str | None]:
 
 
 def _embedder(
-    settings: config.Settings, servers: Sequence[Server], spec: EmbedderSpec, counting: Counting
+    settings: config.Settings, fleet: _Fleet, found: _Found, spec: EmbedderSpec, *, bulk: bool
 ) -> OllamaEmbedder:
     embed = settings.embed
+    here = found.here if bulk else found.here[:1]  # the others have not shown that they make the same vectors
     limits = Limits(batch_texts=embed.batch_texts, batch_tokens=embed.batch_tokens, concurrency=embed.concurrency)
     return OllamaEmbedder(
-        servers,
+        here,
         spec,
-        counting=counting,
+        counting=counting(spec.tokenizer),
+        absent=[*found.here[len(here) :], *found.absent],
+        eager=bulk,
         keep_alive=settings.ollama.keep_alive,
-        limits=replace(limits, concurrency=embed.concurrency * len(servers)),
+        limits=replace(limits, concurrency=embed.concurrency * len(fleet.servers), servers=len(fleet.servers)),
+        local=fleet.local,
     )

@@ -109,7 +109,7 @@ class Shelf:
         if before is not None and before.spec == standing.spec:
             embedder = before.embedder
         else:
-            embedder = (await resolve.open_embedder(settings, standing.spec)).embedder
+            embedder = (await resolve.open_embedder(settings, standing.spec, bulk=False)).embedder
             if before is not None:
                 self._replaced.append(before.embedder)
         reader = await asyncio.to_thread(query.open_reader, standing.collection, standing.spec)

@@ -26,7 +26,7 @@ from pipeline import models
 from pipeline.stages import embed_batches, embed_health, embed_progress, embed_requests
 from pipeline.stages.embed_batches import Item, tokens_of
 from pipeline.stages.embed_control import EngineOptions
-from pipeline.stages.embed_health import Resettable, canaries
+from pipeline.stages.embed_health import Resettable, canaries, describe
 from pipeline.stages.embed_progress import Event, OnEvent, Stats
 from pipeline.stages.embed_requests import Failure
 
@@ -42,6 +42,7 @@ __all__ = [
     "Resettable",
     "Stats",
     "canaries",
+    "describe",
     "embed_stream",
 ]
 
@@ -84,12 +85,13 @@ def embed_stream(
     canaries: tuple[Item, ...] = (),
     dice: random.Random | None = None,
 ) -> AsyncGenerator[Embedded | Rejected]:
-    """Embed a stream of texts; each key comes back once, in an Embedded or as a Rejected, in any order.
+    """Embed a stream of texts; each item comes back once, in an Embedded or as a Rejected, in any order.
 
     Use it under `contextlib.aclosing`: leaving that block cancels what is in flight and closes `items`.
 
     Args:
-        items: read only as fast as results are taken. A key that comes again is skipped.
+        items: read only as fast as results are taken. Their keys mean nothing here: who sends no text twice has to
+            remember what was sent (embedding.Source does), and twice would be too much for a million.
         canaries: two good texts (see `canaries()`), to tell a sick server from a bad text before anything was embedded.
         dice: for the jitter of the waits.
 
@@ -161,14 +163,10 @@ class Engine:
                 group.create_task(self._consume())
 
     async def _read(self, items: AsyncIterator[Item]) -> None:
-        seen: set[bytes | str] = set()
         async with contextlib.AsyncExitStack() as stack:
             if isinstance(items, AsyncGenerator):
                 await stack.enter_async_context(contextlib.aclosing(items))
             async for item in items:
-                if (packed := _packed(item.key)) in seen:
-                    continue
-                seen.add(packed)
                 if (refusal := self._refusal(item)) is not None:
                     await self._reject(item, *refusal)
                 else:
@@ -271,21 +269,15 @@ class Engine:
         while len(self._results) > self._options.max_concurrency:
             await self._taken.wait()
 
-    def _tell(self, kind: embed_progress.Kind, items: list[Item], *, seconds: float = 0.0, reason: str = "") -> None:
-        tokens = tokens_of(items)
+    def _tell(
+        self, kind: embed_progress.Kind, items: list[Item], *, seconds: float = 0.0, reason: str = "", server: str = ""
+    ) -> None:
+        tokens, at_s = tokens_of(items), embed_progress.now_s()
         event = Event(
-            kind=kind, texts=len(items), tokens=tokens, seconds=seconds, at_s=embed_progress.now_s(), reason=reason
+            kind=kind, texts=len(items), tokens=tokens, seconds=seconds, at_s=at_s, reason=reason, server=server
         )
         self.stats.add(event)
         self._on_event(event)
-
-
-def _packed(key: str) -> bytes | str:
-    """16 bytes where a key is 32 hexadecimal digits, as ours are: all keys of a run are remembered."""
-    try:
-        return bytes.fromhex(key)
-    except ValueError:
-        return key
 
 
 def _raise_first(work: asyncio.Task[None]) -> None:

@@ -24,7 +24,9 @@ class EngineOptions:
 
     Attributes:
         batch_texts, batch_tokens: most per request (the embedder's own limits hold as well).
-        concurrency: requests in flight at the start; 0: as many as the embedder wants.
+        concurrency: requests in flight at the start, of all servers together; 0: as many as the embedder wants.
+        max_concurrency: most requests in flight, or twice those at the start if that is more.
+        servers: behind the embedder; each keeps a request in flight whatever fails.
         in_flight_texts: most texts in flight, per two requests at the start (Ollama opens connections for each text).
         first_texts: most per request until something was measured: a slow machine is known before it gets 16k tokens.
         linger_s: how long a free server waits for a fuller batch.
@@ -37,6 +39,7 @@ class EngineOptions:
     batch_tokens: int = 16_000
     concurrency: int = 0
     max_concurrency: int = 8
+    servers: int = 1
     in_flight_texts: int = 100
     first_texts: int = 8
     linger_s: float = 0.02
@@ -54,16 +57,20 @@ class EngineOptions:
             batch_texts=max(1, min(self.batch_texts, limits.batch_texts)),
             batch_tokens=min(self.batch_tokens, limits.batch_tokens),
             concurrency=start,
-            max_concurrency=max(start, self.max_concurrency),
+            max_concurrency=max(self.max_concurrency, start if start < 4 else 2 * start),
+            servers=min(start, max(self.servers, limits.servers)),
             in_flight_texts=self.in_flight_texts * max(1, start // 2),
         )
 
 
 class Climber:
-    """Concurrency that starts at `start` and grows by one only while tokens per second grow; failures halve it."""
+    """Concurrency that starts at `start` and grows by one only while tokens per second grow; failures halve it, but
+    never below `least`: one server of four that fails is no reason to leave two idle.
+    """
 
-    def __init__(self, *, start: int, most: int) -> None:
+    def __init__(self, *, start: int, most: int, least: int = 1) -> None:
         self.level = start
+        self._least = least
         self._start = start
         self._most = max(start, most)
         self._best = start  # the level to return to when the one tried brings nothing
@@ -120,7 +127,7 @@ class Climber:
         self._restart(None)
         if now_s - self._shrunk_s >= SHRINK_EVERY_S:
             self._shrunk_s = now_s
-            self.level = self._best = max(1, self.level // 2)
+            self.level = self._best = max(self._least, self.level // 2)
 
 
 class Permits:

@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from pipeline import errors, models
 from pipeline.stages.embed_batches import Item
+from pipeline.stages.embed_control import Deadlines
 
 log = logging.getLogger(__name__)
 CANARIES = ("The quick brown fox jumps over the lazy dog.", "Seven ships sailed north before the winter came.")
@@ -37,6 +38,35 @@ def canaries(tokenizer: models.Tokenizer) -> tuple[Item, ...]:
     """Two short texts that every model can embed, counted by the model's tokenizer, for `embed_stream`."""
     counts = tokenizer.count(CANARIES)
     return tuple(Item(key="", text=text, tokens=n) for text, n in zip(CANARIES, counts, strict=True))
+
+
+async def describe(embedder: models.Embedder, *, patience_s: float = 120.0) -> models.Description:
+    """What the embedder says of its server, through whatever passes within `patience_s`.
+
+    Raises:
+        ServerUnreachable, TransientFault: it did not pass. Other ModelErrors: as the embedder raised them.
+    """
+    if not isinstance(embedder, models.Described):
+        return models.Description()
+    clock = asyncio.get_running_loop().time
+    began_s, faults, poisoned = clock(), 0, False
+    while True:
+        try:
+            if poisoned and isinstance(embedder, Resettable):
+                await embedder.reset()
+            async with asyncio.timeout(Deadlines.FIRST_S):
+                return await embedder.describe()
+        except TimeoutError as error:
+            raise errors.ServerUnreachable(
+                f"The model server gave no answer within {Deadlines.FIRST_S:.0f} s.",
+                "Restart it, then run the same command again.",
+            ) from error
+        except (errors.ServerUnreachable, errors.TransientFault) as error:
+            if clock() - began_s >= patience_s:
+                raise given_up(error, "could not be asked what it runs") from error
+            faults += 1
+            poisoned = faults >= 2 and isinstance(error, errors.BadVectors)
+        await asyncio.sleep(min(5.0, 0.2 * 2.0 ** min(faults, 10)))
 
 
 class Health:

@@ -22,7 +22,7 @@ class Tell(Protocol):
     """Where a request says that it was sent, failed or succeeded."""
 
     def __call__(
-        self, kind: embed_progress.Kind, items: list[Item], *, seconds: float = 0.0, reason: str = ""
+        self, kind: embed_progress.Kind, items: list[Item], *, seconds: float = 0.0, reason: str = "", server: str = ""
     ) -> None: ...
 
 
@@ -63,7 +63,9 @@ class Requests:
         self._dice = dice
         self._tell = tell
         self._starved = starved
-        self._climber = embed_control.Climber(start=options.concurrency, most=options.max_concurrency)
+        self._climber = embed_control.Climber(
+            start=options.concurrency, most=options.max_concurrency, least=options.servers
+        )
         self._permits = embed_control.Permits(level=lambda: self._climber.level, texts=options.in_flight_texts)
         self._deadlines = embed_control.Deadlines(options.shortest_deadline_s)
         self._health = embed_health.Health(
@@ -160,7 +162,7 @@ class Requests:
         seconds = embed_progress.now_s() - began_s
         self._deadlines.finished(in_flight, max(0.0, seconds - reply.load_ns / 1e9))
         self._succeeded(items, tokens)
-        tell("finished", items, seconds=seconds)
+        tell("finished", items, seconds=seconds, server=reply.server)
         return reply.vectors
 
     async def _reply(self, items: list[Item], tokens: int) -> models.EmbedReply:
@@ -195,5 +197,7 @@ class Requests:
         self._climber.finished(tokens, embed_progress.now_s())
 
 
-def _tell_nobody(kind: embed_progress.Kind, items: list[Item], *, seconds: float = 0.0, reason: str = "") -> None:
+def _tell_nobody(
+    kind: embed_progress.Kind, items: list[Item], *, seconds: float = 0.0, reason: str = "", server: str = ""
+) -> None:
     """For requests that no total may count."""

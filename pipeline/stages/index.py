@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import ids, lance_rows, schema
+from pipeline.models import Storage
 
 VERSION = 1
 
@@ -95,13 +96,20 @@ def wanted(documents: pa.Table, chunks: pa.Table) -> Rows:
     return Rows(chunk_ids=chunk_ids, hashes=hashes, keys=keys, positions=positions)
 
 
-def rows(documents: pa.Table, chunks: pa.Table, chosen: Rows, vectors: NDArray[np.float32]) -> pa.Table:
+def rows(
+    documents: pa.Table,
+    chunks: pa.Table,
+    chosen: Rows,
+    vectors: NDArray[np.float32],
+    storage: Storage = "float32",
+) -> pa.Table:
     """The rows `chosen` of one shard, ready to be added.
 
     Args:
         documents: DOCUMENT_COLUMNS of the shard; chunks: all columns of it.
-        vectors: float32 of shape (len(chosen.keys), dims).
+        vectors: float32 of shape (len(chosen.keys), dims); the rows hold them as `storage`.
     """
+    expected = lance_rows.index_schema(vectors.shape[1], storage)
     by_id = {row["doc_id"]: row for row in documents.to_pylist()}
     picked = chunks.take(np.asarray(chosen.positions, dtype=np.int64))
     docs = [by_id[value] for value in schema.strings(picked["doc_id"])]
@@ -109,7 +117,5 @@ def rows(documents: pa.Table, chunks: pa.Table, chosen: Rows, vectors: NDArray[n
     columns: dict[str, Any] = {name: picked[name] for name in picked.column_names}
     columns |= {"heading": headings, "row_hash": chosen.hashes}
     columns |= {name: [doc[name] for doc in docs] for name in ("uri", "title", "media_type")}
-    flat = pa.array(vectors.reshape(-1), type=pa.float32())
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    expected = lance_rows.index_schema(vectors.shape[1])
+    columns["vector"] = schema.vector_column(vectors, expected.field("vector"))
     return schema.check(pa.table({name: columns[name] for name in expected.names}), expected, "index rows")

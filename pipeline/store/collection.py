@@ -37,7 +37,7 @@ import msgspec
 import pyarrow as pa
 
 from pipeline import errors, schema
-from pipeline.models import EmbedderSpec
+from pipeline.models import EmbedderSpec, Storage
 from pipeline.store import files, lock
 from pipeline.store.vectors import VectorLog
 
@@ -237,8 +237,17 @@ class Collection:
 
     # -- vectors and rejects
 
-    def vectors(self, fingerprint: str, dims: int, provenance: Mapping[str, str]) -> VectorLog:
-        return VectorLog(self.root / "vectors" / fingerprint, self.temporary, dims, provenance)
+    def vectors(
+        self,
+        fingerprint: str,
+        dims: int,
+        provenance: Mapping[str, str],
+        *,
+        record: Mapping[str, str] | None = None,
+        storage: Storage = "float32",
+    ) -> VectorLog:
+        folder = self.root / "vectors" / fingerprint
+        return VectorLog(folder, self.temporary, dims, provenance, record=record, storage=storage)
 
     def add_rejects(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:

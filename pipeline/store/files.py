@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -105,6 +105,48 @@ def write_parquet(
         )
 
     write_once(temporary, target, write)
+
+
+def write_batches(
+    temporary: Path,
+    target: Path,
+    batches: Iterable[pa.RecordBatch],
+    expected: pa.Schema,
+    *,
+    metadata: Mapping[str, str],
+    row_group: int,
+) -> None:
+    """Write what comes, a few row groups in memory, plain as `write_parquet`; every group but the last is full."""
+
+    def write(file: BinaryIO) -> None:
+        held: list[pa.RecordBatch] = []
+        rows = 0
+        with pq.ParquetWriter(
+            file,
+            expected.with_metadata(dict(metadata)),
+            compression="none",
+            use_dictionary=False,
+            write_page_checksum=True,
+        ) as writer:
+            for batch in batches:
+                held.append(batch)
+                rows += batch.num_rows
+                if rows >= row_group:
+                    table = pa.Table.from_batches(held, expected)
+                    full = rows - rows % row_group
+                    writer.write_table(table.slice(0, full), row_group_size=row_group)
+                    held, rows = table.slice(full).to_batches(), rows - full
+            writer.write_table(pa.Table.from_batches(held, expected), row_group_size=row_group)
+
+    write_once(temporary, target, write)
+
+
+def read_batches(path: Path, expected: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
+    """The batches of a file, of at most `rows` rows, checked as `read_parquet` checks; only these are in memory."""
+    with disk_errors(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        for batch in file.iter_batches(rows):
+            table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+            yield from schema.check(table, expected, str(path)).to_batches()
 
 
 def read_parquet(path: Path, expected: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:

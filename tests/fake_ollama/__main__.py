@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--tokenizer", type=Path, default=tokens.DEFAULT_TOKENIZER)
     parser.add_argument("--vram-share", type=float, default=1.0, help="size_vram / size in /api/ps")
+    parser.add_argument("--any-origin", action="store_true", help="let every web page in, as OLLAMA_ORIGINS=* does")
     parser.add_argument("--state", type=Path, help="file that remembers which models are present, over a restart")
     parser.add_argument("--log", type=Path, help="file that gets each received text as a JSON line")
     parser.add_argument("--no-record", action="store_true", help="keep counters only, not the texts")
@@ -73,6 +74,8 @@ def build(given: argparse.Namespace) -> App:
         tokenizer=given.tokenizer,
         cost_us_per_token=given.cost_us_per_token,
         vram_share=given.vram_share,
+        any_origin=given.any_origin,
+        any_host=given.host not in ("127.0.0.1", "::1", "localhost"),
         state=given.state,
         initial=initial,
     )

@@ -50,6 +50,8 @@ class App:
     tokenizer: Path
     cost_us_per_token: float = 0.0
     vram_share: float = 1.0
+    any_origin: bool = False  # as with OLLAMA_ORIGINS=*
+    any_host: bool = False  # as a server does that listens to more than loopback
     state: Path | None = None
     initial: list[Model] = field(default_factory=list)
 

@@ -69,6 +69,7 @@ class FakeOllama:
         state: Path | None = None,
         log: Path | None = None,
         record: bool = True,
+        any_origin: bool = False,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -90,6 +91,7 @@ class FakeOllama:
         paths = {"minilm": minilm, "tokenizer": tokenizer, "state": state, "log": log}
         self._arguments += [f"--{name}={path.absolute()}" for name, path in paths.items() if path is not None]
         self._arguments += [] if record else ["--no-record"]
+        self._arguments += ["--any-origin"] if any_origin else []
         self._process: subprocess.Popen[bytes] | None = None
         self.host = host
         self.port = port

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import msgspec
 
@@ -40,11 +41,22 @@ async def dispatch(app: App, request: Request) -> Answer:
     if request.path.startswith(control.PREFIX):
         return await _refusing(request, control.answer(app, request))
     app.record.saw(request.connection)
+    if refusal := _unwelcome(app, request):
+        return refusal
     method, endpoint = ROUTES.get(request.path, ("", None))
     if endpoint is None or request.method not in (method, "HEAD" if method == "GET" else method):
         return Reply(status=404, body=b"404 page not found", content_type="text/plain")
     elsewhere = await _struck_elsewhere(app, request)
-    return elsewhere or await _refusing(request, endpoint(app, request))
+    answer = elsewhere or await _refusing(request, endpoint(app, request))
+    return replace(answer, allow_origin="*") if "origin" in request.headers and isinstance(answer, Reply) else answer
+
+
+def _unwelcome(app: App, request: Request) -> Reply | None:
+    """403 for a page of another site, and for another host's name (simplified: Ollama admits .local and the like)."""
+    host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
+    foreign_host = not app.any_host and host not in ("localhost", "127.0.0.1", "[::1]", "")
+    foreign_page = not app.any_origin and request.headers.get("origin", "").rpartition("//")[2] not in ("", host)
+    return Reply(status=403) if foreign_host or foreign_page else None
 
 
 async def _struck_elsewhere(app: App, request: Request) -> Answer | None:

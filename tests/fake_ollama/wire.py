@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import h11
@@ -28,6 +28,7 @@ class Request:
     query: str
     body: bytes
     connection: int
+    headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Reply:
     body: bytes = b""
     content_type: str = JSON
     cut: bool = False
+    allow_origin: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,9 @@ class Connection(asyncio.Protocol):
         assert self._head is not None
         path, _, query = self._head.target.decode("ascii", "replace").partition("?")
         method = self._head.method.decode("ascii")
-        request = Request(method=method, path=path, query=query, body=b"".join(self._body), connection=self._number)
+        headers = {name.decode("ascii"): value.decode("latin-1") for name, value in self._head.headers}
+        body = b"".join(self._body)
+        request = Request(method=method, path=path, query=query, body=body, connection=self._number, headers=headers)
         try:
             await self._send(await self._handler(request), with_body=method != "HEAD")
         except HangUp:
@@ -152,6 +156,8 @@ class Connection(asyncio.Protocol):
             headers.append(("Transfer-Encoding", "chunked"))
         elif isinstance(answer, Reply):
             headers.append(("Content-Length", str(len(answer.body))))
+        if isinstance(answer, Reply) and answer.allow_origin:
+            headers.append(("Access-Control-Allow-Origin", answer.allow_origin))
         self._write(h11.Response(status_code=answer.status, headers=headers))
 
     def _write(self, event: h11.Event) -> None:
