@@ -12,7 +12,7 @@ export PIPELINE_COLLECTION := $(COLLECTION)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help embed ask serve test check lock clean
+.PHONY: help embed ask serve test check bench lock clean
 
 help:
 	@echo 'make embed [DOCS=folder]   read, chunk, embed and index a folder (sample_docs)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make serve [ARGS=...]      serve it to Dify and to OpenAI-compatible clients; ARGS go to pipeline serve'
 	@echo 'make test [ARGS=...]       run the tests; ARGS go to pytest'
 	@echo 'make check                 lint, format, types, imports and tests: what a change must pass'
+	@echo 'make bench                 print the figures of the README (some minutes; best on a quiet machine)'
 	@echo 'make lock [ARGS=--upgrade] resolve requirements/*.lock anew'
 	@echo 'make clean                 remove .venv and caches; never your data'
 
@@ -46,6 +47,14 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest $(ARGS)
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.incremental
+	$(BIN)/python -m benchmarks.versions
+	$(BIN)/python -m benchmarks.embed_limit
+	$(BIN)/python -m benchmarks.crash --runs 5
+	PIPELINE_DATA=build/bench $(BIN)/pipeline --provider builtin --quiet run sample_docs
+	$(BIN)/python -m benchmarks.cold_search --data build/bench
 
 # The newest Python of those that fit, tried by running it: a name on the PATH may be a shim without a Python behind it.
 $(VENV)/bin/python:

@@ -138,7 +138,7 @@ _NOT_FOUND = {
     "zh": "文档中似乎没有这个问题的答案。",
 }
 PASSAGES_AS_ANSWER = 3  # shown without a generator
-EXCERPT = 400  # characters of each
+EXCERPT = 900  # characters of each: most passages whole, so that a row of a table is not cut off
 
 
 async def answer(

@@ -27,7 +27,8 @@ def examine(settings: config.Settings) -> Status:
     live_ = live.of_snapshot(snapshot)
     counts = live.count(collection, settings, spec, live_)
     failures = live.failures(collection, settings, spec, snapshot)
-    behind = note is None or spec is None or (note.live, note.rows) != (live.hash_of(live_), counts.vectors)
+    shown = (note.live, note.rows) if note is not None else (live.hash_of({}), 0)
+    behind = shown != (live.hash_of(live_), counts.vectors)
     sources = snapshot.sources if snapshot else ()
     return Status(
         collection=collection.name,

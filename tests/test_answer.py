@@ -290,7 +290,7 @@ def test_without_a_model_the_passages_are_the_answer() -> None:
 
 
 def test_long_passages_are_cut_to_the_sentences_that_match() -> None:
-    text = "An unrelated beginning. " * 30 + "Annual leave is thirty days. It lapses in March. " + "The end. " * 60
+    text = "An unrelated beginning. " * 60 + "Annual leave is thirty days. It lapses in March. " + "The end. " * 120
     _, ending = ask("How many days of annual leave?", [hit(text)], None)
     assert "Annual leave is thirty days. It lapses in March." in ending.text
     assert ending.text.startswith("… ")

@@ -567,8 +567,8 @@ def test_the_status_says_what_is_held_and_what_is_due(world: World) -> None:
 
 
 def test_a_document_that_cannot_be_chunked_costs_itself_only(world: World) -> None:
-    """A word of 800,000 characters takes seconds to cut: more than the time limit of the first run."""
-    (world.docs / "slow.txt").write_text("Zm9v" * 200_000)
+    """A word of 480,000 characters takes seconds to tokenise: more than the time limit of the first run."""
+    (world.docs / "slow.txt").write_text("Zm9v" * 120_000)
     world.settings = replace(world.settings, chunk=config.ChunkSettings(timeout_s=1.2))
     report = world.run()
     assert {(failure.uri, failure.stage, failure.kind) for failure in report.failures} == {
