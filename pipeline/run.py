@@ -133,7 +133,6 @@ class _Model:
 
     spec: EmbedderSpec
     embedder: Embedder | None = None
-    server: str = ""  # and its version: a text that it refused is tried again on another
 
 
 @dataclass(slots=True)
@@ -330,7 +329,7 @@ class _Run:
         assert model.embedder is not None
         spec, began = model.spec, time.monotonic()
         vectors = live.vector_log(self.collection, spec)
-        made_by = f"{live.vectors_fp(spec)} {model.server}".strip()
+        made_by = live.vectors_fp(spec)
         skip = frozenset[str]() if self.request.retry else live.rejected_keys(self.collection, made_by)
         chunks_fp = live.chunk_params(self.settings, spec).fingerprint()
         source = embedding.Source(context, spec, vectors, chunks_fp, skip)
