@@ -119,12 +119,18 @@ def check(table: pa.Table, expected: pa.Schema, what: str) -> pa.Table:
     """
     if table.schema.names != expected.names:
         raise errors.CorruptStore(
-            f"{what}: columns {table.schema.names} instead of {expected.names}", "Run `pipeline check --fix`."
+            f"{what}: columns {table.schema.names} instead of {expected.names}",
+            "Move the collection's folder away and build it again: pipeline run DOCS",
         )
     for field in expected:
         if not field.nullable and table.column(field.name).null_count:
-            raise errors.CorruptStore(f"{what}: null in column {field.name}", "Run `pipeline check --fix`.")
+            raise errors.CorruptStore(
+                f"{what}: null in column {field.name}",
+                "Move the collection's folder away and build it again: pipeline run DOCS",
+            )
     try:
         return table.cast(expected)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise errors.CorruptStore(f"{what}: {error}", "Run `pipeline check --fix`.") from error
+        raise errors.CorruptStore(
+            f"{what}: {error}", "Move the collection's folder away and build it again: pipeline run DOCS"
+        ) from error

@@ -320,8 +320,10 @@ def test_rows_added_after_the_vector_index_are_found(tmp_path: Path) -> None:
     for part in (some[:1_000], some[1_000:1_050], some[1_050:]):  # the third is more than a fifth: trained again
         table.add(passages.rows(part, 32).to_reader())
         table.finish(vector_index_from=1_000)
-        found = lance.Reader.open(tmp_path, NAME).vector(passages.direction(*part[-1].vector, dims=32), 1)
-        assert found.column("uri").to_pylist() == [part[-1].uri]
+        found = lance.Reader.open(tmp_path, NAME).vector(passages.direction(*part[-1].vector, dims=32), 10)
+        assert (
+            found.column("uri").to_pylist()[0] == part[-1].uri
+        )  # of ten: one bit a dimension needs some to choose from
     table.delete([passage.chunk_id for passage in some[:700]])
     assert table.finish(vector_index_from=1_000).rows == 800
     found = lance.Reader.open(tmp_path, NAME).vector(passages.direction(*some[0].vector, dims=32), 800)

@@ -144,7 +144,9 @@ class Collection:
         try:
             return msgspec.json.decode(data, type=kind)
         except msgspec.DecodeError as error:
-            raise errors.CorruptStore(f"{path} is damaged: {error}", "Run `pipeline check --fix`.") from error
+            raise errors.CorruptStore(
+                f"{path} is damaged: {error}", "Move the collection's folder away and build it again: pipeline run DOCS"
+            ) from error
 
     def _append_record(self, folder: str, record: object) -> None:
         numbered = self._numbered(folder, ".json")

@@ -27,7 +27,9 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except pa.ArrowInvalid as error:  # Parquet's own word for a damaged file
-        raise errors.CorruptStore(f"{path} is damaged: {error}", "Run `pipeline check --fix`.") from error
+        raise errors.CorruptStore(
+            f"{path} is damaged: {error}", "Move the collection's folder away and build it again: pipeline run DOCS"
+        ) from error
     except OSError as error:
         if error.errno in _NO_SPACE or "No space left" in str(error):
             remedy = (
@@ -35,9 +37,13 @@ def disk_errors(path: Path) -> Iterator[None]:
             )
             raise errors.DiskFull(f"no space left to write {path}", remedy) from error
         if isinstance(error, FileNotFoundError):
-            raise errors.CorruptStore(f"{path} is missing", "Run `pipeline check --fix`.") from error
+            raise errors.CorruptStore(
+                f"{path} is missing", "Move the collection's folder away and build it again: pipeline run DOCS"
+            ) from error
         if error.errno is None:  # Parquet's word for a damaged page
-            raise errors.CorruptStore(f"{path} is damaged: {error}", "Run `pipeline check --fix`.") from error
+            raise errors.CorruptStore(
+                f"{path} is damaged: {error}", "Move the collection's folder away and build it again: pipeline run DOCS"
+            ) from error
         raise errors.StoreError(f"{path}: {error.strerror or error}", "Check its permissions and the disk.") from error
 
 
