@@ -59,7 +59,8 @@ def eventually(what: Callable[[], bool], seconds: float = 20.0) -> bool:
 
 
 def guards() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children() if str(ollama_local.GUARD) in " ".join(one.cmdline())]
+    living = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in living if str(ollama_local.GUARD) in " ".join(one.cmdline())]
 
 
 # --- start and stop

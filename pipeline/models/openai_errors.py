@@ -12,7 +12,8 @@ from pipeline import errors
 NO_SUCH_PATH = "has no such path"
 _TOO_LONG = (
     r"maximum context length|exceeds? (the )?(available |maximum )?context|too large to process"
-    r"|larger than the max(imum)? context|must have less than \d+ tokens|input .*too (long|large)|longer than the maximum"
+    r"|larger than the max(imum)? context|must have less than \d+ tokens|input .*too (long|large)"
+    r"|longer than the maximum"
 )
 _BATCH = r"maximum allowed batch size|batch size"
 _MISSING = r"model .*(not found|does not exist|not loaded|unknown)|no models? loaded|invalid model identifier"
