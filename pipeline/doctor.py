@@ -24,8 +24,8 @@ from pipeline import (
     doctor_variables,
     errors,
     live,
+    opening,
     report,
-    run,
 )
 from pipeline.doctor_check import Check, Level, failed
 from pipeline.doctor_ollama import Wanted
@@ -147,7 +147,7 @@ def _collection(settings: config.Settings) -> _Collection:
     name = f"collection {settings.collection}"
     recorded: EmbedderSpec | None = None
     try:
-        stored = run.collection_of(settings)
+        stored = opening.collection_of(settings)
         recorded = stored.embedder() if stored.exists else None
         if recorded is not None:
             identity.refuse_another(settings, recorded)
@@ -267,7 +267,7 @@ def _due(settings: config.Settings, found: _Collection, tokens_per_s: float) -> 
 
 def _tokens_due(settings: config.Settings, spec: EmbedderSpec) -> int:
     """Tokens of the texts that have no vector, each text once."""
-    collection = run.collection_of(settings)
+    collection = opening.collection_of(settings)
     chunks_fp = live.chunk_params(settings, spec).fingerprint()
     tokens: dict[str, int] = {}
     for shard, docs in live.of_snapshot(collection.snapshot()).items():

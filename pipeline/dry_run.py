@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline import config, errors, executor, live, run, tasks
+from pipeline import changes, config, errors, executor, live, opening, run, tasks
 from pipeline.executor import Context
 from pipeline.models import EmbedderSpec, resolve
 from pipeline.models import tokens as tokenizers
@@ -51,7 +51,7 @@ class _Cost:
 
 def plan(settings: config.Settings, request: run.Request, progress: Progress) -> Report:
     """Say what `run.execute` would do with the same arguments. Writes nothing, takes no lock."""
-    return asyncio.run(_plan(settings, request, run.collection_of(settings), progress))
+    return asyncio.run(_plan(settings, request, opening.collection_of(settings), progress))
 
 
 async def _spec(settings: config.Settings, collection: Collection) -> tuple[EmbedderSpec, str]:
@@ -73,12 +73,12 @@ async def _plan(settings: config.Settings, request: run.Request, collection: Col
     snapshot = collection.snapshot() if collection.exists else None
     pending = live.of_snapshot(snapshot)
     if "ingest" in request.stages:
-        scanned = run.look(settings, collection, request.folders, retry=request.retry)
+        scanned = changes.look(settings, collection, request.folders, retry=request.retry)
         with run.worker_pool(settings) as pool:
             context = Context(
                 collection=collection,
                 settings=settings,
-                options=run.reader_options(settings),
+                options=changes.reader_options(settings),
                 pool=pool,
                 progress=progress,
             )
@@ -124,7 +124,7 @@ def _tokenizer(collection: Collection, spec: EmbedderSpec) -> Path | None:
 
 
 async def _preview(
-    context: Context, scanned: run.Scanned, cost: _Cost, params: ChunkParams, tokenizer: Path | None
+    context: Context, scanned: changes.Scanned, cost: _Cost, params: ChunkParams, tokenizer: Path | None
 ) -> dict[str, ingest.Row]:
     """Read and chunk the due files; returns rows enough for `ingest.fates`."""
     files, due = scanned.found.files, scanned.plan.due

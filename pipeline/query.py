@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 
-from pipeline import answer, config, errors, lance, live, run, search
+from pipeline import answer, config, errors, lance, live, opening, search
 from pipeline.models import Embedder, EmbedderSpec, Vectors, resolve
 from pipeline.store import Collection
 
@@ -21,7 +21,7 @@ def open_collection(settings: config.Settings) -> tuple[Collection, EmbedderSpec
     Raises:
         NoIndex: nothing is published. StoreError: another program's layout.
     """
-    collection = run.collection_of(settings)
+    collection = opening.collection_of(settings)
     spec = collection.embedder() if collection.exists else None
     if spec is None or collection.published() is None:
         raise errors.NoIndex(

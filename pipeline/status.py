@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import config, errors, live, run
+from pipeline import changes, config, errors, live, opening
 from pipeline.report import Pending, Status
 from pipeline.store import Collection
 
@@ -19,9 +19,9 @@ def examine(settings: config.Settings) -> Status:
     Raises:
         NoIndex: there is no such collection.
     """
-    collection = run.collection_of(settings)
+    collection = opening.collection_of(settings)
     if not collection.exists:
-        raise run.nothing(settings)
+        raise opening.nothing(settings)
     collection.check_version()
     snapshot, spec, note = collection.snapshot(), collection.embedder(), collection.published()
     live_ = live.of_snapshot(snapshot)
@@ -58,7 +58,7 @@ def _files_due(settings: config.Settings, collection: Collection, sources: Seque
     if not sources:
         return 0
     try:
-        plan = run.look(settings, collection, [Path(source) for source in sources]).plan
+        plan = changes.look(settings, collection, [Path(source) for source in sources]).plan
     except errors.SourceError as error:
         log.warning("%s", error.message)
         return None

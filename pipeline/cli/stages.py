@@ -14,6 +14,9 @@ from pipeline.cli.state import State, complain, put_json
 
 if TYPE_CHECKING:
     from pipeline import config
+    from pipeline.progress import Progress
+    from pipeline.report import Report
+    from pipeline.run import Request
 
 FAILED_FILES = 3  # exit code: finished, but not with every file
 ALL = frozenset({"ingest", "chunk", "embed", "index"})
@@ -99,7 +102,6 @@ def _execute(
     state: State, stages: frozenset[str], docs: tuple[Path, ...], switches: dict[str, bool], **flags: str | None
 ) -> int:
     settings = state.load(**flags).settings
-    from pipeline import dry_run
     from pipeline import run as runner
     from pipeline.cli import render
 
@@ -111,7 +113,7 @@ def _execute(
         **switches,
     )
     progress = state.progress()
-    report = (dry_run.plan if planned else runner.execute)(settings, request, progress)
+    report = _planned(settings, request, progress) if planned else runner.execute(settings, request, progress)
     if state.json:
         put_json(report.to_json())
     for line in render.report(report):
@@ -125,15 +127,21 @@ def _execute(
     return FAILED_FILES if report.failures else 0
 
 
+def _planned(settings: config.Settings, request: Request, progress: Progress) -> Report:
+    from pipeline import dry_run
+
+    return dry_run.plan(settings, request, progress)
+
+
 def _folders(settings: config.Settings, docs: tuple[Path, ...]) -> tuple[Path, ...]:
     """DOCS as typed, else of the settings, else of the run before."""
     if docs:
         return tuple(folder.expanduser() for folder in docs)  # `make embed DOCS=~/x` in zsh leaves the ~
     if settings.source.folders:
         return tuple(Path(folder) for folder in settings.source.folders)
-    from pipeline import run as runner
+    from pipeline import opening
 
-    before = runner.last_folders(settings)
+    before = opening.last_folders(settings)
     if not before:
         raise errors.UsageError(
             "Which documents? No folder was named, and this collection has none yet.",

@@ -1,0 +1,86 @@
+"""Who embeds in a run: found once, written into the collection, and kept by every later run."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from pipeline import config, errors
+from pipeline.models import Embedder, EmbedderSpec, Storage, resolve
+from pipeline.progress import Progress
+from pipeline.store import Collection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """Who embeds in this run; `embedder` is None when no stage needs one. `note`: what the user should know of it."""
+
+    spec: EmbedderSpec
+    embedder: Embedder | None = None
+    note: str = ""
+
+
+async def open_model(
+    settings: config.Settings, collection: Collection, stages: frozenset[str], progress: Progress, *, pull: bool
+) -> Model | None:
+    """Find out who embeds, and keep it: a collection stays with the model it was begun with.
+
+    Returns None when no stage of `stages` needs to know.
+
+    Raises:
+        NoIndex: `index` alone, before anything was embedded.
+        PipelineError: as `resolve.open_embedder`.
+    """
+    recorded = collection.embedder()
+    if not stages & {"chunk", "embed", "index"}:
+        return None
+    if "embed" not in stages and recorded is not None:
+        return Model(spec=recorded)
+    if stages == {"index"}:
+        raise errors.NoIndex("Nothing has been embedded yet.", "Run `pipeline embed` first, or `pipeline run DOCS`.")
+    storage = _storage(settings, recorded)
+    pulled = _Pulled(progress) if pull else None
+    choice = await resolve.open_embedder(settings, recorded, pull=pulled)
+    if choice.note:
+        progress.message(choice.note)
+    spec = dataclasses.replace(choice.embedder.spec, storage=storage)
+    if choice.tokenizer is not None:
+        collection.keep_tokenizer(spec.tokenizer, choice.tokenizer)
+    collection.set_embedder(spec)
+    return Model(spec=spec, embedder=choice.embedder, note=choice.note or "")
+
+
+def _storage(settings: config.Settings, recorded: EmbedderSpec | None) -> Storage:
+    """What vectors are kept as: by the settings, and then as the collection was begun.
+
+    Raises:
+        ModelMismatch: half the size was asked for, and it has the whole. (The other way round cannot be told from
+            a setting that was left out.)
+    """
+    asked, name = settings.embed.storage, settings.collection
+    if recorded is not None and asked == "float16" != recorded.storage:
+        raise errors.ModelMismatch(
+            f"Collection {name!r} keeps its vectors as {recorded.storage}; embed.storage = {asked} was asked for.",
+            "Leave that out to go on with it, or build another collection: "
+            f"PIPELINE_EMBED_STORAGE={asked} pipeline --collection {name}-new run DOCS",
+        )
+    return recorded.storage if recorded is not None else asked
+
+
+@dataclass(slots=True)
+class _Pulled:
+    """How far a pull is, as progress."""
+
+    progress: Progress
+    total: int = 0
+    done: int = 0
+
+    def __call__(self, step: resolve.PullStep) -> None:
+        """Show how far a pull is."""
+        self.progress.start("pull", None, "B")
+        self.progress.grow("pull", step.total - self.total)
+        self.progress.advance("pull", step.completed - self.done)
+        self.total, self.done = step.total, step.completed
+        if step.status == "success":
+            self.progress.finish("pull")
+            self.progress.message(f"Pulled {step.model}.")
