@@ -23,6 +23,10 @@ MAX_MEMBERS = 50_000
 _OPEN_DOCUMENT = {
     "application/vnd.oasis.opendocument.text": "odt",
     "application/vnd.oasis.opendocument.text-template": "odt",
+    "application/vnd.oasis.opendocument.spreadsheet": "ods",
+    "application/vnd.oasis.opendocument.spreadsheet-template": "ods",
+    "application/vnd.oasis.opendocument.presentation": "odp",
+    "application/vnd.oasis.opendocument.presentation-template": "odp",
 }
 
 
@@ -79,6 +83,6 @@ def format_name(data: bytes, promised: formats.Format | None) -> str:
             return found
     if "META-INF/container.xml" in names:
         return "epub"
-    if promised is not None and promised.name == "odt" and "content.xml" in names:
-        return "odt"
+    if promised is not None and promised.name in ("odt", "ods", "odp") and "content.xml" in names:
+        return promised.name
     raise errors.DocumentError("unknown_type", "a zip archive", "Unpack it: archives are not read.")

@@ -109,7 +109,9 @@ def _in_ole(data: bytes) -> str:
         raise errors.DocumentError("encrypted", "protected by a password", "Save a copy without the password.")
     if _has_entry(data, "__properties_version1.0"):
         return "msg"
-    for entry, what in (("WordDocument", "doc"), ("PowerPoint Document", "ppt"), ("Workbook", "xls"), ("Book", "xls")):
+    if _has_entry(data, "Workbook") or _has_entry(data, "Book"):
+        return "xls"
+    for entry, what in (("WordDocument", "doc"), ("PowerPoint Document", "ppt")):
         if _has_entry(data, entry):
             raise errors.DocumentError("unknown_type", f"the old binary .{what} format", f"Save it as .{what}x.")
     raise errors.DocumentError("unknown_type", "an OLE compound file of an unknown kind")

@@ -136,6 +136,21 @@ _ALL = (
         Reader(name="xlsx", version=1, module="xlsx"),
         binary=True,
     ),
+    _one("xls", "application/vnd.ms-excel", "xls xlt", Reader(name="xls", version=1, module="xls"), binary=True),
+    _one(
+        "ods",
+        "application/vnd.oasis.opendocument.spreadsheet",
+        "ods ots",
+        Reader(name="ods", version=1, module="odt", function="read_sheets"),
+        binary=True,
+    ),
+    _one(
+        "odp",
+        "application/vnd.oasis.opendocument.presentation",
+        "odp otp",
+        Reader(name="odp", version=1, module="odt", function="read_presentation"),
+        binary=True,
+    ),
     _one("csv", "text/csv", "csv tsv tab", Reader(name="csv", version=1, module="delimited")),
     _one("epub", "application/epub+zip", "epub", Reader(name="epub", version=1, module="epub"), binary=True),
     _one(
@@ -147,6 +162,9 @@ _ALL = (
     ),
     _one("rtf", "application/rtf", "rtf", Reader(name="rtf", version=1, module="rtf"), binary=True),
     _one("eml", "message/rfc822", "eml", Reader(name="eml", version=1, module="mail")),
+    _one(
+        "mbox", "application/mbox", "mbox mbx", Reader(name="mbox", version=1, module="mail", function="read_mailbox")
+    ),
     _one("json", "application/json", "json geojson json5", Reader(name="json", version=1, module="records")),
     _one(
         "jsonl",

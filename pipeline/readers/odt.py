@@ -1,6 +1,8 @@
-"""OpenDocument text: headings, paragraphs, lists and tables of content.xml, in one iterative walk."""
+"""OpenDocument text, presentations and sheets: content.xml, in one iterative walk."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from lxml import etree
 
@@ -8,16 +10,83 @@ from pipeline.readers import archives, build, tables, xmltree
 
 _SKIPPED = frozenset(("tracked-changes", "annotation", "table-of-content", "forms", "sequence-decls", "desc", "title"))
 _MAX_SPACES = 100
-_MAX_REPEATED = 100  # of one cell; a spreadsheet's last one claims 16,384
+_MAX_REPEATED = 100  # of one cell or row; a spreadsheet's last ones claim 16,384 and 1,048,576
 
 
 def read(data: bytes, name: str) -> build.Draft:
     builder = build.Builder()
-    with archives.opened(data) as archive:
-        root = xmltree.parse(archives.member(archive, "content.xml"), "content.xml")
-        title = _title(archives.member(archive, "meta.xml")) if "meta.xml" in archive.NameToInfo else ""
+    root, title = _parsed(data)
     _Walk(builder).run(root)
     return builder.draft(title)
+
+
+def read_presentation(data: bytes, name: str) -> build.Draft:
+    """Each slide a page: its title as heading, its text, its notes."""
+    builder = build.Builder()
+    root, title = _parsed(data)
+    slides = (element for element in root.iter() if xmltree.local(element) == "page")
+    for page, slide in enumerate(slides, 1):
+        builder.leave_headings()
+        # The title first, wherever it stands on the slide: all else is under it.
+        frames = sorted(slide, key=lambda frame: _attribute(frame, "class") != "title")
+        for frame in frames:
+            if xmltree.local(frame) == "notes":
+                _add_notes(builder, frame, page)
+            elif xmltree.local(frame):
+                _Walk(builder, page=page, heading=_attribute(frame, "class") == "title").run(frame)
+    return builder.draft(title)
+
+
+def _add_notes(builder: build.Builder, notes: etree._Element, page: int) -> None:
+    within = build.Builder()
+    for frame in notes:
+        if _attribute(frame, "class") != "page":  # the picture of the slide
+            _Walk(within).run(frame)
+    if text := within.draft().text:
+        builder.add(f"Notes: {text}", page=page)
+
+
+def read_sheets(data: bytes, name: str) -> build.Draft:
+    """Each sheet a page under its name as heading, rows in groups (see tables)."""
+    builder = build.Builder()
+    root, title = _parsed(data)
+    hidden = {
+        _attribute(style, "name")
+        for style in root.iter()
+        if xmltree.local(style) == "style" and any(_attribute(one, "display") == "false" for one in style)
+    }
+    sheets = [element for element in root.iter() if xmltree.local(element) == "table"]
+    for page, sheet in enumerate(sheets, 1):
+        if _attribute(sheet, "style-name") not in hidden:
+            tables.add_sheet(builder, _attribute(sheet, "name"), _rows(sheet), page)
+    return builder.draft(title, heading_as_title=False)  # "Sheet1" is not a title
+
+
+def _rows(sheet: etree._Element) -> Iterator[list[str]]:
+    for row in sheet.iter():
+        if xmltree.local(row) == "table-row":
+            cells = list(_cells(row))
+            repeated = int(_attribute(row, "number-rows-repeated") or 1) if any(cells) else 1
+            for _ in range(min(repeated, _MAX_REPEATED)):
+                yield cells
+
+
+def _cells(row: etree._Element) -> Iterator[str]:
+    for cell in row:
+        if xmltree.local(cell) not in ("table-cell", "covered-table-cell"):
+            continue
+        within = build.Builder()
+        _Walk(within).run(cell)
+        repeated = min(int(_attribute(cell, "number-columns-repeated") or 1), _MAX_REPEATED)
+        for _ in range(repeated):
+            yield within.draft().text
+
+
+def _parsed(data: bytes) -> tuple[etree._Element, str]:
+    """The root of content.xml, and the title that the document's properties give."""
+    with archives.opened(data) as archive:
+        root = xmltree.parse(archives.member(archive, "content.xml"), "content.xml")
+        return root, _title(archives.member(archive, "meta.xml")) if "meta.xml" in archive.NameToInfo else ""
 
 
 def _title(data: bytes) -> str:
@@ -26,8 +95,12 @@ def _title(data: bytes) -> str:
 
 
 class _Walk:
-    def __init__(self, builder: build.Builder) -> None:
+    """Adds what stands in an element to a document. `heading`: each paragraph is one."""
+
+    def __init__(self, builder: build.Builder, *, page: int | None = None, heading: bool = False) -> None:
         self.builder = builder
+        self.page = page
+        self.heading = heading
         self.inline: list[str] = []
         self.items: list[str] = []
         self.rows: list[list[str]] = []
@@ -96,15 +169,15 @@ class _Walk:
             self.items.append("  " * min(self.list_depth - 1, 8) + "- " + text)
         else:
             self._end_list()
-            self.builder.add(text, level=level)
+            self.builder.add(text, page=self.page, level=level or self.heading)
 
     def _end_list(self) -> None:
-        self.builder.add("\n".join(self.items), "list")
+        self.builder.add("\n".join(self.items), "list", page=self.page)
         self.items.clear()
 
     def _end_table(self) -> None:
         for text in tables.grouped(self.rows, header=tables.looks_like_header(self.rows[:20])):
-            self.builder.add(text, "table")
+            self.builder.add(text, "table", page=self.page)
         self.rows.clear()
 
 

@@ -6,13 +6,53 @@ columns.
 
 from __future__ import annotations
 
+import datetime
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline import errors
+from pipeline.readers import build
 
 GROUP_CHARS = 700  # of rows after the header: with it, about 256 tokens of digits and words
 HEADER_SHARE = 0.5  # of GROUP_CHARS: a longer header is not repeated, it would crowd out the rows
 MAX_TABLE_CHARS = 300_000_000
+_LOOKED_AT = 20  # rows: for a header, and for remarks above the table
+
+
+def add_sheet(builder: build.Builder, title: str, rows: Iterable[list[str]], page: int) -> None:
+    """A sheet of a workbook: its name as heading, remarks above the table, the rows in groups."""
+    notes, rest = _split(row for row in rows if any(row))
+    first = list(itertools.islice(rest, _LOOKED_AT))
+    if notes or first:
+        builder.add(title, page=page, level=1)
+    for note in notes:
+        builder.add(note, page=page)
+    for group in grouped(itertools.chain(first, rest), header=looks_like_header(first)):
+        builder.add(group, "table", page=page)
+
+
+def _split(rows: Iterable[list[str]]) -> tuple[list[str], Iterator[list[str]]]:
+    """The single cells above a table (its title, remarks), and the table, which begins at the first wider row."""
+    notes: list[str] = []
+    iterator = iter(rows)
+    for row in iterator:
+        cells = [cell for cell in row if cell]
+        if len(cells) > 1 or len(notes) >= _LOOKED_AT:
+            return notes, itertools.chain([row], iterator)
+        notes.append(cells[0])
+    # Nothing wider came: a sheet of one column is a table of one column.
+    return ([], iter([[note] for note in notes])) if len(notes) > 2 else (notes, iter(()))
+
+
+def cell(value: object) -> str:
+    """A value of a workbook as people write it."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.12g}"
+    if isinstance(value, datetime.datetime):
+        return str(value.date()) if value.time() == datetime.time() else value.isoformat(" ", "minutes")
+    return str(value)
 
 
 def grouped(rows: Iterable[Sequence[str]], *, header: bool) -> Iterator[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import email.message
 import io
+import re
 import struct
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -194,6 +196,9 @@ _ODF_NAMES = " ".join(
         'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"',
         'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0"',
         'xmlns:dc="http://purl.org/dc/elements/1.1/"',
+        'xmlns:style="urn:oasis:names:tc:opendocument:xmlns:style:1.0"',
+        'xmlns:draw="urn:oasis:names:tc:opendocument:xmlns:drawing:1.0"',
+        'xmlns:presentation="urn:oasis:names:tc:opendocument:xmlns:presentation:1.0"',
     )
 )
 
@@ -208,6 +213,55 @@ def odt(body: str, *, title: str = "") -> bytes:
             "meta.xml": f"<office:document-meta {_ODF_NAMES}>{meta}</office:document-meta>",
         }
     )
+
+
+def ods(tables: str) -> bytes:
+    styles = '<style:style style:name="hid"><style:table-properties table:display="false"/></style:style>'
+    body = f"<office:body><office:spreadsheet>{tables}</office:spreadsheet></office:body>"
+    return _odf("spreadsheet", f"<office:automatic-styles>{styles}</office:automatic-styles>{body}")
+
+
+def odp(slides: str) -> bytes:
+    return _odf("presentation", f"<office:body><office:presentation>{slides}</office:presentation></office:body>")
+
+
+def _odf(kind: str, content: str) -> bytes:
+    content = f"<office:document-content {_ODF_NAMES}>{content}</office:document-content>"
+    return packed({"mimetype": f"application/vnd.oasis.opendocument.{kind}", "content.xml": content})
+
+
+def xls(sheets: dict[str, list[list[object]]], *, hidden: str = "") -> bytes:
+    """A BIFF8 workbook (MS-XLS) in a compound file. A datetime becomes a number formatted as a date."""
+    bodies = [_xls_sheet(rows) for rows in sheets.values()]
+    start = _biff(0x809, struct.pack("<HHHHII", 0x600, 5, 0, 0, 0, 0))
+    start += b"".join(_biff(0xE0, struct.pack("<HH16x", 0, form)) for form in (0, 14))  # General, a date
+    names = [(name, struct.pack("<BB", len(name), 1) + name.encode("utf-16-le")) for name in sheets]
+    length = len(start) + sum(10 + len(packed) for _, packed in names) + 4
+    for (name, text), body in zip(names, bodies, strict=True):
+        start += _biff(0x85, struct.pack("<IBB", length, name == hidden, 0) + text)
+        length += len(body)
+    return compound_file([("Workbook", start + _biff(0x0A, b"") + b"".join(bodies))])
+
+
+def _xls_sheet(rows: list[list[object]]) -> bytes:
+    out = _biff(0x809, struct.pack("<HHHHII", 0x600, 0x10, 0, 0, 0, 0))
+    for at, row in enumerate(rows):
+        for column, value in enumerate(row):
+            if isinstance(value, str):
+                text = struct.pack("<HB", len(value), 1) + value.encode("utf-16-le")
+                out += _biff(0x204, struct.pack("<HHH", at, column, 0) + text)
+            elif isinstance(value, bool):
+                out += _biff(0x205, struct.pack("<HHHBB", at, column, 0, value, 0))
+            elif isinstance(value, datetime.datetime):
+                days = (value - datetime.datetime(1899, 12, 30)) / datetime.timedelta(days=1)
+                out += _biff(0x203, struct.pack("<HHHd", at, column, 1, days))
+            elif isinstance(value, int | float):
+                out += _biff(0x203, struct.pack("<HHHd", at, column, 0, value))
+    return out + _biff(0x0A, b"")
+
+
+def _biff(kind: int, data: bytes) -> bytes:
+    return struct.pack("<HH", kind, len(data)) + data
 
 
 # --- mail -------------------------------------------------------------------------------------------------------------
@@ -229,6 +283,11 @@ def eml(*, plain: str = "", html: str = "", attachment: bytes = b"") -> bytes:
     if attachment:
         message.add_attachment(attachment, maintype="application", subtype="pdf", filename="invoice.pdf")
     return message.as_bytes()
+
+
+def mbox(*messages: bytes) -> bytes:
+    quoted = [re.sub(rb"(?m)^(>*From )", rb">\1", message) for message in messages]
+    return b"".join(b"From ewan@example.org Tue Feb  3 10:00:00 2026\n" + one.rstrip() + b"\n\n" for one in quoted)
 
 
 def msg(subject: str, body: str) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 from tests.readers import samples
 from tests.readers.helpers import page_of, path_of, paths, read, refusal, texts
 
@@ -64,8 +66,6 @@ def test_xlsx() -> None:
 
 
 def test_xlsx_values() -> None:
-    import datetime
-
     rows: list[list[object]] = [
         ["day", "ok", "n"],
         [datetime.datetime(2026, 1, 17), True, 3.0],
@@ -109,6 +109,71 @@ def test_odt() -> None:
     assert made.title == "On snow"
     assert texts(made) == ["Snow", "Deep  snow\nhere", "- one\n- two", "a\tb\tb"]
     assert path_of(made, "- one") == ("Snow",)
+
+
+def test_ods() -> None:
+    def row(*cells: str, repeated: int = 1) -> str:
+        inside = "".join(f"<table:table-cell><text:p>{cell}</text:p></table:table-cell>" for cell in cells)
+        more = '<table:table-cell table:number-columns-repeated="16384"/>'
+        return f'<table:table-row table:number-rows-repeated="{repeated}">{inside}{more}</table:table-row>'
+
+    empty = '<table:table-row table:number-rows-repeated="1048576"><table:table-cell/></table:table-row>'
+    sheet = (
+        f'<table:table table:name="Depths">{row("year", "cm")}{row("2025", "40")}{row("2026", "7", repeated=2)}{empty}'
+    )
+    hidden = f'<table:table table:name="Secret" table:style-name="hid">{row("x", "y")}</table:table>'
+    made = read(samples.ods(f"{sheet}</table:table>{hidden}"), "a.ods")
+    assert (made.title, made.reader) == ("", "ods/1")
+    assert texts(made) == ["Depths", "year\tcm\n2025\t40\n2026\t7\n2026\t7"]
+    assert page_of(made, "2025") == 1
+
+
+def test_odp() -> None:
+    def frame(kind: str, text: str) -> str:
+        inside = f"<draw:text-box><text:p>{text}</text:p></draw:text-box>"
+        return f'<draw:frame presentation:class="{kind}">{inside}</draw:frame>'
+
+    notes = f"<presentation:notes>{frame('notes', 'Say it slowly.')}</presentation:notes>"
+    slides = (
+        f"<draw:page>{frame('outline', 'Body of the first')}{frame('title', 'Snow')}{notes}</draw:page>"
+        f"<draw:page>{frame('outline', 'no title here')}</draw:page>"
+    )
+    made = read(samples.odp(slides), "course.odp")
+    assert (made.title, made.reader) == ("Snow", "odp/1")
+    assert texts(made) == ["Snow", "Body of the first", "Notes: Say it slowly.", "no title here"]
+    assert (page_of(made, "Body"), page_of(made, "no title")) == (1, 2)
+    assert (path_of(made, "Notes"), path_of(made, "no title")) == (("Snow",), ())
+
+
+def test_xls() -> None:
+    rows: list[list[object]] = [
+        ["Draft, not for the press"],
+        [],
+        ["day", "ok", "n"],
+        [datetime.datetime(2026, 1, 17), True, 3],
+        [datetime.datetime(2026, 1, 17, 22, 31), "保险丝", 2.5],
+    ]
+    made = read(samples.xls({"预算": rows, "Secret": [["x", "y"]]}, hidden="Secret"), "a.xls")
+    assert (made.title, made.reader) == ("", "xls/1")
+    assert texts(made, "paragraph") == ["Draft, not for the press"]
+    assert texts(made, "table") == ["day\tok\tn\n2026-01-17\tTrue\t3\n2026-01-17 22:31\t保险丝\t2.5"]
+    assert path_of(made, "保险丝") == ("预算",)
+    assert page_of(made, "保险丝") == 1
+
+
+def test_a_damaged_xls() -> None:
+    assert refusal(samples.compound_file([("Workbook", b"x" * 100)]), "a.xls").kind == "damaged"
+
+
+def test_mbox() -> None:
+    first = samples.eml(plain="Hello\n\nFrom now on, four amperes.")
+    made = read(samples.mbox(first, samples.eml(html="<p>rich</p>"), samples.eml(html="<html></html>")), "a.mbox")
+    assert (made.title, made.reader) == ("", "mbox/1")
+    assert texts(made, "heading") == ["Sicherungen für die Hütte"] * 3
+    assert texts(made, "paragraph") == ["Hello", "From now on, four amperes.", "rich"]
+    assert [page_of(made, "From now"), page_of(made, "rich")] == [1, 2]
+    assert path_of(made, "rich") == ("Sicherungen für die Hütte",)
+    assert refusal(b"no mail at all\n", "a.mbox").kind == "damaged"
 
 
 def test_eml_prefers_plain() -> None:
