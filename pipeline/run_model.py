@@ -50,6 +50,20 @@ async def open_model(
     return Model(spec=spec, embedder=choice.embedder, note=choice.note or "")
 
 
+async def would_choose(settings: config.Settings, collection: Collection) -> tuple[EmbedderSpec, str]:
+    """The model that a run would use, and the line that would be said about it; writes nothing.
+
+    Raises:
+        PipelineError: as `resolve.open_embedder`, where the collection has no model yet.
+    """
+    recorded = collection.embedder() if collection.exists else None
+    if recorded is not None:
+        return recorded, ""
+    choice = await resolve.open_embedder(settings, None, bulk=False)
+    await choice.embedder.aclose()
+    return choice.embedder.spec, choice.note or ""
+
+
 def _storage(settings: config.Settings, recorded: EmbedderSpec | None) -> Storage:
     """What vectors are kept as: by the settings, and then as the collection was begun.
 
