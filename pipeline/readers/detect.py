@@ -118,4 +118,5 @@ def _in_ole(data: bytes) -> str:
 
 
 def _has_entry(data: bytes, name: str) -> bool:
-    return (name + "\0").encode("utf-16-le") in data
+    """Names are compared without regard to case (MS-CFB 2.6.4), so some programs write them in capitals."""
+    return any((spelt + "\0").encode("utf-16-le") in data for spelt in (name, name.upper()))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lxml import etree
 
+from pipeline import errors
 from pipeline.readers import archives, build, tables, xmltree
 
 _SKIPPED = frozenset(("tracked-changes", "annotation", "table-of-content", "forms", "sequence-decls", "desc", "title"))
@@ -85,8 +86,15 @@ def _cells(row: etree._Element) -> Iterator[str]:
 def _parsed(data: bytes) -> tuple[etree._Element, str]:
     """The root of content.xml, and the title that the document's properties give."""
     with archives.opened(data) as archive:
+        if "META-INF/manifest.xml" in archive.NameToInfo:
+            _check_readable(archives.member(archive, "META-INF/manifest.xml"))
         root = xmltree.parse(archives.member(archive, "content.xml"), "content.xml")
         return root, _title(archives.member(archive, "meta.xml")) if "meta.xml" in archive.NameToInfo else ""
+
+
+def _check_readable(manifest: bytes) -> None:
+    if b"encryption-data" in manifest:
+        raise errors.DocumentError("encrypted", "protected by a password", "Save a copy without the password.")
 
 
 def _title(data: bytes) -> str:

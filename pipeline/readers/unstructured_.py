@@ -20,7 +20,7 @@ from typing import Any
 from lxml import etree
 
 from pipeline import errors
-from pipeline.readers import archives, build, decode, html, mail, tables, xmltree
+from pipeline.readers import archives, build, decode, html, mail, ooxml, tables, xmltree
 
 # "true": 0.18 takes no other word.
 _ENVIRONMENT = {
@@ -84,6 +84,7 @@ def _partitioner(name: str) -> Any:
 
 def read_docx(data: bytes, name: str) -> build.Draft:
     title = _checked(data)
+    data = ooxml.prepared(data)
     builder = build.Builder()
     seen: set[str] = set()
     _add(builder, _fresh(_partitioner("docx")(file=io.BytesIO(data), **_OPTIONS), seen), believed=_docx_level)
@@ -107,6 +108,7 @@ def _docx_level(element: Any) -> int:
 def read_pptx(data: bytes, name: str) -> build.Draft:
     """Each slide a page: its title as heading, its text, its notes."""
     title = _checked(data)
+    data = ooxml.prepared(data)
     elements = _partitioner("pptx")(file=io.BytesIO(data), include_slide_notes=False, **_OPTIONS)
     notes = _notes(data)
     slides: dict[int, list[Any]] = {number: [] for number in notes}

@@ -16,13 +16,13 @@ from typing import Any
 
 import openpyxl
 
-from pipeline.readers import archives, build, tables
+from pipeline.readers import build, ooxml, tables
 
 _MAX_COLUMNS = 1000  # a formatted but empty sheet claims 16,384
 
 
 def read(data: bytes, name: str) -> build.Draft:
-    archives.opened(data).close()
+    data = ooxml.prepared(data)
     builder = build.Builder()
     with warnings.catch_warnings():
         warnings.simplefilter(

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import io
+import re
+import zipfile
+
+import pytest
 
 from tests.readers import samples
 from tests.readers.helpers import page_of, path_of, paths, read, refusal, texts
@@ -42,10 +47,76 @@ def test_msg() -> None:
     assert texts(made)[1:] == ["Dear Tom,", "the fuses are ordered."]
 
 
+_W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+
+
+def _run(text: str) -> str:
+    return f"<w:r><w:t>{text}</w:t></w:r>"
+
+
+def _paragraph(*inside: str) -> str:
+    return f"<w:p>{''.join(inside)}</w:p>"
+
+
+_BOX = f"<w:txbxContent>{_paragraph(_run('In a box.'))}{_paragraph(_run('Still there.'))}</w:txbxContent>"
+_RUBY = f"<w:ruby><w:rubyPr/><w:rt>{_run('ひめ')}</w:rt><w:rubyBase>{_run('姫')}</w:rubyBase></w:ruby>"
+_DELETED = "<w:del><w:r><w:delText>gone</w:delText></w:r></w:del>"
+_CONTROL = f"<w:sdt><w:sdtPr/><w:sdtContent>{_paragraph(_run('In a control.'))}</w:sdtContent></w:sdt>"
+_BOXED = _paragraph(_run("Before."), f"<w:r><w:pict>{_BOX}</w:pict></w:r>") + _paragraph(_run("After."))
+
+
+def docx_of(body: str) -> bytes:
+    """samples.docx with another body."""
+    with zipfile.ZipFile(io.BytesIO(samples.docx())) as archive:
+        members: dict[str, str | bytes] = {name: archive.read(name) for name in archive.namelist()}
+    members["word/document.xml"] = f"<w:document {_W}><w:body>{body}</w:body></w:document>"
+    return samples.packed(members)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (_paragraph(_run("Kept"), f"<w:ins>{_run(' inserted')}</w:ins>"), ["Kept inserted"]),
+        (_paragraph(_run("a"), _DELETED, f"<w:ins>{_run('b')}</w:ins>"), ["ab"]),
+        (_CONTROL, ["In a control."]),
+        (_BOXED, ["Before.", "In a box.", "Still there.", "After."]),
+        (_paragraph(f"<w:r>{_RUBY}</w:r>", _run("路城")), ["姫路城"]),
+    ],
+)
+def test_docx_what_libraries_do_not_see(body: str, expected: list[str]) -> None:
+    made = read(docx_of(body), "a.docx")
+    assert [text for text in texts(made) if text != "Running head"] == expected
+
+
+def strict(data: bytes) -> bytes:
+    """An Office file as "Strict Open XML" names its elements."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    usual = re.compile(rb"http://schemas\.openxmlformats\.org/(officeDocument|\w+ml)/2006/(?=[mr])")
+    return samples.packed({name: usual.sub(rb"http://purl.oclc.org/ooxml/\1/", text) for name, text in members.items()})
+
+
+def test_strict_office_files() -> None:
+    plain = read(samples.docx(), "a.docx")
+    assert texts(read(strict(samples.docx()), "a.docx")) == texts(plain)
+    book = samples.xlsx({"Budget": [["item", "pounds"], ["fuse", 4]]})
+    assert texts(read(strict(book), "a.xlsx"))[-1] == "item\tpounds\nfuse\t4"
+    assert texts(read(strict(samples.pptx()), "a.pptx")) == texts(read(samples.pptx(), "a.pptx"))
+
+
+def test_an_encrypted_odt() -> None:
+    manifest = {"META-INF/manifest.xml": "<manifest><encryption-data/></manifest>"}
+    packed = samples.packed(
+        {"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": b"\x93\x12", **manifest}
+    )
+    assert refusal(packed, "a.odt").kind == "encrypted"
+
+
 def test_old_office_formats_are_named() -> None:
     error = refusal(samples.compound_file([("WordDocument", b"x" * 100)]), "a.doc")
     assert (error.kind, error.remedy) == ("unknown_type", "Save it as .docx.")
     assert refusal(samples.compound_file([("EncryptedPackage", b"x" * 100)]), "a.docx").kind == "encrypted"
+    assert refusal(samples.compound_file([("ENCRYPTEDPACKAGE", b"x" * 100)]), "a.docx").kind == "encrypted"
     assert refusal(samples.compound_file([("Something", b"x" * 100)]), "a.bin").kind == "unknown_type"
 
 
