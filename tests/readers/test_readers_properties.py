@@ -120,3 +120,11 @@ def test_tables_lose_no_cell(rows: list[list[str]], header: bool) -> None:
     for row in rows:
         for word in " ".join(row).split():
             assert word in found
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.html", "a.csv"])
+def test_chunks_of_whatever_was_read_are_spans_of_it(name: str) -> None:
+    """Few inputs here; many more: python -m benchmarks.fuzz_readers."""
+    from benchmarks import fuzz_readers
+
+    assert fuzz_readers.fuzz(name, 40).total() >= 40
