@@ -12,12 +12,14 @@ export PIPELINE_COLLECTION := $(COLLECTION)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help embed ask serve test check bench lock clean
+.PHONY: help embed ask nightly serve test check bench lock clean
 
 help:
 	@echo 'make embed [DOCS=folder]   read, chunk, embed and index a folder (sample_docs)'
 	@echo 'make ask Q="question"      answer a question from what was embedded'
 	@echo '                           both take COLLECTION=name, to keep several sets of documents apart'
+	@echo 'make nightly [DOCS=folder] what `pipeline schedule` starts every night; the settings are CONFIG=file,'
+	@echo '                           left out pipeline.toml, or else configs/nightly.toml'
 	@echo 'make serve [ARGS=...]      serve it to Dify and to OpenAI-compatible clients; ARGS go to pipeline serve'
 	@echo 'make test [ARGS=...]       run the tests; ARGS go to pytest'
 	@echo 'make check                 lint, format, types, imports and tests: what a change must pass'
@@ -34,6 +36,12 @@ embed: $(VENV)/.base
 ask: $(VENV)/.base
 	@if [ -z "$$Q" ]; then echo 'Which question? make ask Q="..."' >&2; exit 2; fi
 	@$(BIN)/pipeline ask "$$Q" || [ $$? -eq 4 ]
+
+CONFIG ?= $(firstword $(wildcard pipeline.toml) configs/nightly.toml)
+export CONFIG
+
+nightly: $(VENV)/.base
+	@$(BIN)/pipeline --config "$$CONFIG" -q run --wait-lock 1800 $(if $(filter file,$(origin DOCS)),,"$$DOCS")
 
 serve: $(VENV)/.base
 	@$(BIN)/pipeline serve $(ARGS)
@@ -52,7 +60,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.incremental
 	$(BIN)/python -m benchmarks.versions
 	$(BIN)/python -m benchmarks.embed_limit
-	$(BIN)/python -m benchmarks.crash --runs 5
+	$(BIN)/python -m benchmarks.crash --kills 40
+	$(BIN)/python -m benchmarks.nights --nights 16 --files 100 --svg build/nights.svg
 	PIPELINE_DATA=build/bench $(BIN)/pipeline --provider builtin --quiet run sample_docs
 	$(BIN)/python -m benchmarks.cold_search --data build/bench
 

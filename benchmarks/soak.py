@@ -1,13 +1,14 @@
 """Every fault of the fake Ollama at random, on two servers, and `kill -9` of client and servers, until all is done.
 
-    python -m benchmarks.soak [--texts 20000] [--seed 1] [--rate 0.01] [--longest-s 900]
+    python -m benchmarks.soak [--texts 20000] [--seed 1] [--rate 0.01] [--batch-texts 16] [--longest-s 900]
 
 `pipeline embed` works on a collection that was ingested and chunked before. It is killed with SIGKILL (the whole
 process group) at random moments; so are the servers, which come back on the same port. Each kind of fault strikes each
-request with --rate, `hang` with a quarter of it (each costs the 30 seconds that a model may take to load). A run that
-ends by itself, because a fault says what no retry mends (a model that is gone, another digest, a count that cannot be),
-is started again, as cron would. At the end every text must have its one right vector, compared with what the fake makes
-of it, or stand in `rejects` with the right reason; only texts with POISON in them may, and they kill the runner always.
+request with --rate, `hang` with a quarter of it (each costs the 30 seconds that a model may take to load); batches are
+smaller than usual, so that there are more requests to strike. A run that ends by itself, because a fault says what no
+retry mends (a model that is gone from every server, another digest), is started again, as cron would. At the end every
+text must have its one right vector, compared with what the fake makes of it, or stand in `rejects` with the right
+reason; only texts with POISON in them may, and they kill the runner always.
 
 Left out: `swapped` (two vectors that changed places). No client can see it in one answer; the versions that did it
 (0.2.6 to 0.3.6) are refused by number. Exit code 1 if anything is wrong.
@@ -152,6 +153,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--texts", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.01, help="of each kind of fault, per request")
+    parser.add_argument("--batch-texts", type=int, default=16, help="most texts in a request")
     parser.add_argument("--client-kills", type=int, default=12, help="at most; then the runs are left to end")
     parser.add_argument("--server-kills", type=int, default=12, help="at most")
     parser.add_argument("--longest-s", type=float, default=900.0, help="give up after this")
@@ -196,8 +198,8 @@ def _embed(scratch: Path, servers: Servers, seen: Seen, dice: random.Random, opt
     next_strike_s = time.monotonic() + next(strikes)
     while time.monotonic() < ends_s:
         may_kill = seen.client_kills < options.client_kills
-        killed_at_s = time.monotonic() + dice.uniform(1.0, 40.0) if may_kill else ends_s
-        with _running(scratch, servers.urls) as process:
+        killed_at_s = time.monotonic() + dice.uniform(1.0, 30.0) if may_kill else ends_s
+        with _running(scratch, servers.urls, options.batch_texts) as process:
             while process.poll() is None and time.monotonic() < min(killed_at_s, ends_s):
                 if time.monotonic() > next_strike_s and seen.server_kills < options.server_kills:
                     servers.strike(dice.randrange(SERVERS), seen)
@@ -231,12 +233,12 @@ def _moments(dice: random.Random) -> Iterator[float]:
 
 
 @contextlib.contextmanager
-def _running(scratch: Path, urls: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _running(scratch: Path, urls: list[str], batch_texts: int) -> Iterator[subprocess.Popen[bytes]]:
     """`pipeline embed` in a process group of its own, which is killed at the end of the block if it is still there."""
     with (scratch / "messages").open("wb") as messages:
         process = subprocess.Popen(
             [*common.COMMAND, *_arguments(scratch, urls), "embed"],
-            env=os.environ | {"PIPELINE_EMBED_FLUSH_S": "1.0"},
+            env=os.environ | {"PIPELINE_EMBED_FLUSH_S": "1.0", "PIPELINE_EMBED_BATCH_TEXTS": str(batch_texts)},
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=messages,
@@ -317,4 +319,7 @@ def _show(texts: int, seconds: float, seen: Seen, sent: Counter[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # client and servers have been stopped on the way up
+        sys.exit(130)

@@ -5,16 +5,22 @@ Reads no document, and knows nothing of chunks, vectors and the index.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline import config, errors, executor, readers, scan
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import config, errors, executor, readers, scan, schema
 from pipeline.stages import ingest
 from pipeline.store import Collection, Snapshot
 
 GRACE = 1  # files that may always go, as long as others stay: one of four is more than 20 %
+_UNMOUNTED = "it was a file system of its own and is empty or missing now: not mounted? What was known of it stays."
 
 
 def reader_options(settings: config.Settings) -> readers.ReaderOptions:
@@ -37,34 +43,70 @@ def scan_rules(settings: config.Settings) -> scan.Rules:
 
 @dataclass(slots=True, kw_only=True)
 class Scanned:
-    """The folders as they are now, against the last snapshot."""
+    """The folders as they are now, against the last snapshot. `mounts`: as scan.Scan.mounts, absent ones included."""
 
     found: scan.Scan
     plan: ingest.Plan
     before: Snapshot | None
     sources: tuple[str, ...]
     scanned_ns: int
+    refused: tuple[scan.Refused, ...] = ()
+    mounts: tuple[str, ...] = ()
 
 
-def look(settings: config.Settings, collection: Collection, folders: Sequence[Path], *, retry: bool = False) -> Scanned:
-    """Scan `folders` and say which files are due; reads no file.
+def look(
+    settings: config.Settings,
+    collection: Collection,
+    folders: Sequence[Path],
+    *,
+    retry: bool = False,
+    list_folder: scan.ListFolder = os.scandir,
+) -> Scanned:
+    """Scan `folders` and say which files are due; reads no file. `list_folder`: as os.scandir, which it is.
 
     Raises:
         SourceError: a folder is not there, or cannot be listed.
     """
     options, scanned_ns = reader_options(settings), time.time_ns()
-    found = scan.scan(folders, scan_rules(settings))
+    found = scan.scan(folders, scan_rules(settings), list_folder=list_folder)
     before = collection.snapshot() if collection.exists else None
+    sources = tuple(str(folder.resolve()) for folder in folders)
+    absent = _absent(found, before) if settings.run.max_delete < 1 and before and before.sources == sources else ()
+    refused = (*found.refused, *absent)
     plan = ingest.plan(
-        [executor.seen(file) for file in found.files],
-        before.table.to_pylist() if before else [],
-        before.scanned_ns if before else 0,
-        is_current=lambda reader, uri: readers.is_current(reader, uri, options),
-        unreadable=[f"{refused.uri}/" for refused in found.refused if refused.folder],
+        found.files.table(),
+        before.table if before else schema.SNAPSHOT.empty_table(),
+        # A snapshot from the future tells that a clock was wrong: no time in it proves that a file did not change.
+        before.scanned_ns if before and before.scanned_ns <= scanned_ns else 0,
+        now_ns=scanned_ns,
+        is_current=lambda reader: readers.is_current(reader, "", options),
+        unreadable=[item.uri for item in refused if item.kept],
         retry=retry,
     )
-    sources = tuple(str(folder.resolve()) for folder in folders)
-    return Scanned(found=found, plan=plan, before=before, sources=sources, scanned_ns=scanned_ns)
+    mounts = (*found.mounts, *(f"{item.uri}/" for item in absent))
+    return Scanned(
+        found=found,
+        plan=plan,
+        before=before,
+        sources=sources,
+        scanned_ns=scanned_ns,
+        refused=refused,
+        mounts=mounts,
+    )
+
+
+def _absent(found: scan.Scan, before: Snapshot) -> tuple[scan.Refused, ...]:
+    """Folders that were file systems of their own, held documents, and are empty or missing: not mounted, it seems."""
+    missing = [mount for mount in before.mounts if mount not in found.mounts]
+    return tuple(
+        scan.Refused(uri=mount.rstrip("/"), kind="unmounted", reason=_UNMOUNTED, kept=True)
+        for mount in missing
+        if _any_below(before.table["uri"], mount) and not any(uri.startswith(mount) for uri in found.files.uris)
+    )
+
+
+def _any_below(uris: Any, folder: str) -> bool:
+    return bool(pc.any(pc.starts_with(uris, folder)).as_py())
 
 
 def guard(scanned: Scanned, dropped: int, max_delete: float) -> None:
@@ -75,17 +117,38 @@ def guard(scanned: Scanned, dropped: int, max_delete: float) -> None:
     """
     if scanned.before is None:
         return
-    known = sum(row["status"] == "ok" for row in scanned.before.table.to_pylist())
-    if dropped <= max_delete * known or (scanned.found.files and _others(scanned)):
+    known = len(scanned.before.table) - scanned.before.table["doc_id"].null_count
+    if dropped <= max_delete * known or (len(scanned.found.files) and _others(scanned)):
         return
     if dropped <= GRACE and dropped < known and max_delete > 0:
         return
     raise errors.TooManyDeletions(
-        f"{dropped} of {known} files are no longer in {', '.join(scanned.sources)}: "
+        f"{dropped} of {known} files are no longer in {', '.join(scanned.sources)}, or left out now: "
         f"more than the {max_delete:.0%} that one run may drop. Nothing was changed.",
         "If the folder is not mounted, mount it. If they are meant to go, give --max-delete 100%; "
         "for another set of documents, give --collection NAME.",
     )
+
+
+def check_lost(scanned: Scanned, rows: Mapping[str, ingest.Row], max_delete: float) -> None:
+    """Refuse to drop more than allowed, now that `rows` (by uri) say what the due files hold: some may have moved.
+
+    Raises:
+        TooManyDeletions: as `guard`; also where one of several source folders, however small, holds nothing any more.
+    """
+    found = {row["content_hash"] for row in rows.values() if row["status"] == "ok"}
+    lost = [row for row in scanned.plan.gone if row["content_hash"] not in found]
+    guard(scanned, len(lost), max_delete)
+    if scanned.before is None or max_delete >= 1 or _others(scanned) or len(scanned.sources) < 2:
+        return
+    known = scanned.before.table.filter(pc.is_valid(scanned.before.table["doc_id"]))["uri"]
+    for prefix, source in zip(scanned.found.prefixes, scanned.sources, strict=True):
+        gone = sum(row["uri"].startswith(prefix) for row in lost)
+        if gone and gone == known.filter(pc.starts_with(known, prefix)).length():
+            raise errors.TooManyDeletions(
+                f"None of the {gone} files of {source} is there any more. Nothing was changed.",
+                "If it is not mounted, mount it. If they are meant to go, give --max-delete 100%.",
+            )
 
 
 def commit(
@@ -94,44 +157,71 @@ def commit(
     """Write the snapshot, unless it would say what the last one says; returns the files' fates, and notes for people.
 
     Raises:
-        TooManyDeletions: as `guard`; counted again, since a file that is gone may turn out to be one that moved.
+        TooManyDeletions: see `check_lost`.
     """
-    notes: list[str] = []
-    refused = {item.uri: _refused_row(item) for item in scanned.found.refused}
-    rows = {row["uri"]: row for row in scanned.plan.keep} | done.rows | refused
-    fresh = [uri for uri, row in done.rows.items() if row["status"] == "ok"]
-    found = {done.rows[uri]["content_hash"] for uri in fresh}
-    lost = sum(row["status"] == "ok" and row["content_hash"] not in found for row in scanned.plan.gone)
-    guard(scanned, lost, max_delete)
-    before = {row["uri"]: row for row in scanned.before.table.to_pylist()} if scanned.before else {}
+    check_lost(scanned, done.rows, max_delete)
+    rows = _rows(scanned, done)
+    before = {row["uri"]: row for row in scanned.plan.withheld} | {
+        due.uri: due.previous for due in scanned.plan.due if due.previous is not None
+    }
+    before |= _rows_of(scanned.before, [item.uri for item in scanned.refused])
     rejects = done.rejects + [
-        executor.reject("ingest", item.uri, "", "scan", item.kind, item.reason) for item in scanned.found.refused
+        executor.reject("ingest", item.uri, "", "scan", item.kind, item.reason) for item in scanned.refused
     ]
     collection.add_rejects([row for row in rejects if not _known(row, before.get(row["uri"]))])
-    table = ingest.snapshot_table(rows.values())
-    same = scanned.before is not None and scanned.before.sources == scanned.sources
-    if not same or scanned.plan.stale or rows != before:
-        collection.write_snapshot(table, scanned.sources, scanned.scanned_ns)
-    if _others(scanned) and scanned.before is not None and scanned.plan.gone:
+    _write(collection, scanned, rows)
+    return ingest.fates(scanned.plan, rows), _notes(scanned, len(rows) + scanned.plan.keep.num_rows)
+
+
+def _rows(scanned: Scanned, done: executor.Ingested) -> dict[str, ingest.Row]:
+    """What the new snapshot says of everything that was not kept as it was."""
+    unread = {
+        due.uri: ingest.unread(due.previous)
+        for due in scanned.plan.due
+        if due.previous is not None and due.uri not in done.rows
+    }
+    return unread | done.rows | unseen(scanned)
+
+
+def unseen(scanned: Scanned) -> dict[str, ingest.Row]:
+    """Rows, by uri, of what could not be looked at."""
+    withheld = {row["uri"]: row for row in scanned.plan.withheld}
+    return {item.uri: ingest.unseen(item.uri, item.kind, withheld.get(item.uri)) for item in scanned.refused}
+
+
+def _rows_of(snapshot: Snapshot | None, uris: Sequence[str]) -> dict[str, ingest.Row]:
+    if snapshot is None or not uris:
+        return {}
+    table = snapshot.table.filter(pc.is_in(snapshot.table["uri"], pa.array(uris, pa.string())))
+    return {row["uri"]: row for row in table.to_pylist()}
+
+
+def _write(collection: Collection, scanned: Scanned, rows: Mapping[str, ingest.Row]) -> None:
+    """Write the new snapshot, if it differs from the last one."""
+    before = scanned.before
+    table = ingest.snapshot_table(rows.values(), scanned.plan.keep) if rows else scanned.plan.keep
+    same = before is not None and (before.sources, before.mounts) == (scanned.sources, scanned.mounts)
+    if not (same and before is not None and table.equals(before.table)) or scanned.plan.stale:
+        collection.write_snapshot(table, scanned.sources, scanned.scanned_ns, scanned.mounts)
+
+
+def _notes(scanned: Scanned, files: int) -> list[str]:
+    notes: list[str] = []
+    if scanned.before is not None and _others(scanned) and scanned.plan.gone:
         notes.append(
             f"This collection held {', '.join(scanned.before.sources)} and now holds {', '.join(scanned.sources)} "
             "instead. For both, name both; or give each its own --collection NAME."
         )
-    if not rows:
+    if not files:
         notes.append(f"No documents found in {', '.join(scanned.sources)}.")
     if scanned.found.unknown:
         notes.append(f"{scanned.found.unknown} files of unknown kinds were left out.")
-    return ingest.fates(scanned.plan, rows), notes
+    return notes
 
 
 def _others(scanned: Scanned) -> bool:
     """Whether other folders were named than last time: a wish, not a mount that failed."""
     return scanned.before is not None and scanned.before.sources != scanned.sources
-
-
-def _refused_row(item: scan.Refused) -> ingest.Row:
-    seen = ingest.Seen(uri=item.uri, size=0, mtime_ns=0, inode=0)
-    return ingest.snapshot_row(seen, content_hash="", reader="scan/1", status=item.kind, documents=None, shard="")
 
 
 def _known(reject: ingest.Row, before: ingest.Row | None) -> bool:

@@ -25,6 +25,16 @@ PathText = Annotated[str, Meta(min_length=1)]
 Duration = Annotated[
     str, Meta(pattern=r"\A(-?\d+|(\d+(\.\d+)?(ms|s|m|h))+)\Z", description='a time such as "30m" or "-1"')
 ]
+Span = Annotated[
+    str,
+    Meta(
+        pattern=r"\A((\d+(\.\d+)?d)?(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?)\Z",
+        description='a length of time with its unit, such as "6h" or "90m"',
+    ),
+]
+TimeOfDay = Annotated[
+    str, Meta(pattern=r"\A(([01]?\d|2[0-3]):[0-5]\d)?\Z", description='a time of day such as "06:00"')
+]
 Url = Annotated[str, Meta(pattern=r"\A(https?://\S+)?\Z", description="a URL that begins with http:// or https://")]
 Host = Annotated[str, Meta(pattern=r"\A\S+\Z", description="a host such as http://127.0.0.1:11434")]
 KeyHash = Annotated[
@@ -75,9 +85,12 @@ class EmbedSettings(Section, frozen=True, kw_only=True):
 
 class OllamaSettings(Section, frozen=True, kw_only=True):
     hosts: tuple[Host, ...] = ()  # empty: OLLAMA_HOST, else http://127.0.0.1:11434
-    local_servers: Annotated[int, Meta(ge=0, le=64)] = 0  # of our own, for the length of a run; with `hosts`: besides
+    local_servers: Annotated[int, Meta(ge=0, le=64)] = 0  # for the length of a run; with `hosts`: besides
     keep_alive: Duration = "30m"
     connect_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0
+    # For a known text that a server must embed before it is sent others, the load of the model included: 670 MB (mxbai)
+    # come from a slow disk in 8 s, 8 GB from a fast one in 16 s; finding the GPU and freeing its memory takes up to 15 s.
+    load_timeout_s: Annotated[float, Meta(ge=1, le=3600)] = 60.0
 
 
 class OpenAISettings(Section, frozen=True, kw_only=True):
@@ -111,11 +124,39 @@ class AskSettings(Section, frozen=True, kw_only=True):
 
 class IndexSettings(Section, frozen=True, kw_only=True):
     vector_index_from: CountOrNone = 50_000  # rows; exact search below
+    keep_versions_h: Annotated[float, Meta(ge=0, le=8760)] = 1.0  # after which a replaced version's files are freed
 
 
 class RunSettings(Section, frozen=True, kw_only=True):
     max_delete: Share = 0.2  # share of the files a run may drop
+    keep: Annotated[int, Meta(ge=1, le=1000)] = 7  # published snapshots to which `rollback` can go, this one counted
     wait_lock_s: Seconds = 0.0
+    max_duration: Span = ""  # "": no limit
+    until: TimeOfDay = ""  # of the local clock
+    disk_check: bool = True  # refuse to begin what will not fit
+
+
+class QualitySettings(Section, frozen=True, kw_only=True):
+    questions: str = ""  # file of JSON lines {question, path, quote}; "": no gate
+    max_drop: Annotated[float, Meta(ge=0, le=1)] = 0.05  # of recall@5, against what is published
+
+
+class ReportSettings(Section, frozen=True, kw_only=True):
+    keep: Annotated[int, Meta(ge=1, le=100_000)] = 90  # reports; older ones go
+    metrics_file: str = ""  # for node_exporter's textfile collector; {collection} is filled in
+
+
+class NotifySettings(Section, frozen=True, kw_only=True):
+    # Words as a shell splits them, but no shell runs them; a field is filled in after the splitting.
+    command: Annotated[
+        str,
+        Meta(
+            pattern=r"\A([^{}]|\{(collection|exit_code|json|report|summary)\})*\Z",
+            description="a command line; its fields are {report}, {json}, {exit_code}, {summary}, {collection}",
+        ),
+    ] = ""
+    when: Literal["failure", "always"] = "failure"
+    timeout_s: Annotated[float, Meta(ge=1, le=3600)] = 60.0
 
 
 class ServeSettings(Section, frozen=True, kw_only=True):
@@ -149,5 +190,8 @@ class Settings(Section, frozen=True, kw_only=True):
     ask: AskSettings = AskSettings()
     index: IndexSettings = IndexSettings()
     run: RunSettings = RunSettings()
+    quality: QualitySettings = QualitySettings()
+    report: ReportSettings = ReportSettings()
+    notify: NotifySettings = NotifySettings()
     serve: ServeSettings = ServeSettings()
     profiles: dict[str, ProfileSettings] = {}

@@ -35,6 +35,8 @@ FLAGS = {
     "ollama.hosts": "--ollama-host",
     "run.max_delete": "--max-delete",
     "run.wait_lock_s": "--wait-lock",
+    "run.max_duration": "--max-duration",
+    "run.until": "--until",
     "search.top_k": "--top-k",
     "search.mode": "--mode",
     "ask.passages": "--top-k",

@@ -1,52 +1,48 @@
 """What a run would do, found out without writing: each file's fate, and the chunks, tokens and minutes it would cost.
 
-New and changed files are read and chunked in the workers as a run would, so the counts are exact; only nothing is kept.
+New and changed files are read and chunked in the workers as a run would, and so are documents that were read and not
+chunked yet, or otherwise: the counts are exact; only nothing is kept. What would stop the run is said.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
-from pipeline import changes, config, errors, executor, live, opening, run, tasks
+from pipeline import (
+    changes,
+    config,
+    errors,
+    executor,
+    forecast,
+    guards,
+    live,
+    opening,
+    run,
+    run_model,
+    tasks,
+    unfinished,
+)
 from pipeline.executor import Context
-from pipeline.models import EmbedderSpec, resolve
-from pipeline.models import tokens as tokenizers
+from pipeline.models import EmbedderSpec
 from pipeline.progress import Progress
 from pipeline.report import Planned, Report
 from pipeline.scan import File
 from pipeline.stages import ingest
 from pipeline.stages.chunk import ChunkParams
-from pipeline.store import Collection, VectorLog
-
-HISTORY = 20  # reports looked at for a rate
-
-
-class _PastRun(msgspec.Struct):
-    provider: str = ""
-    model: str = ""
-    embedded_tokens: int = 0
-    embed_seconds: float = 0.0
+from pipeline.store import Collection
 
 
 @dataclass(slots=True, kw_only=True)
-class _Cost:
-    """Keys that would be embedded, with their tokens, and the fate of each file."""
+class Files:
+    """The files that are due, looked into: `rows` enough for `ingest.fates`, and the fate of each by name."""
 
-    vectors: VectorLog | None
-    tokens: dict[str, int] = field(default_factory=dict)
-    chunks: int = 0
-    fates: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, chunks: list[tuple[str, int]]) -> None:
-        self.chunks += len(chunks)
-        keys = [key for key, _ in chunks]
-        there = self.vectors.contains(keys) if self.vectors is not None else [False] * len(keys)
-        self.tokens |= {key: count for (key, count), has in zip(chunks, there, strict=True) if not has}
+    rows: dict[str, ingest.Row] = field(default_factory=dict)
+    fates: dict[str, str] = field(default_factory=dict)
 
 
 def plan(settings: config.Settings, request: run.Request, progress: Progress) -> Report:
@@ -54,140 +50,128 @@ def plan(settings: config.Settings, request: run.Request, progress: Progress) ->
     return asyncio.run(_plan(settings, request, opening.collection_of(settings), progress))
 
 
-async def _spec(settings: config.Settings, collection: Collection) -> tuple[EmbedderSpec, str]:
-    """Who would embed, and the line that would be said about it."""
-    recorded = collection.embedder() if collection.exists else None
-    if recorded is not None:
-        return recorded, ""
-    choice = await resolve.open_embedder(settings, None, bulk=False)
-    await choice.embedder.aclose()
-    return choice.embedder.spec, choice.note
-
-
 async def _plan(settings: config.Settings, request: run.Request, collection: Collection, progress: Progress) -> Report:
-    spec, note = await _spec(settings, collection)
+    spec, note = await run_model.would_choose(settings, collection)
     new = not (collection.exists and collection.embedder() is not None)
-    params = live.chunk_params(settings, spec)
-    cost = _Cost(vectors=None if new else live.vector_log(collection, spec))
-    files: dict[str, int] = {}
+    cost = forecast.Cost(vectors=None if new else live.vector_log(collection, spec))
+    params, tokenizer = live.chunk_params(settings, spec), forecast.tokenizer_of(collection, spec)
     snapshot = collection.snapshot() if collection.exists else None
-    pending = live.of_snapshot(snapshot)
-    if "ingest" in request.stages:
-        scanned = changes.look(settings, collection, request.folders, retry=request.retry)
-        with run.worker_pool(settings) as pool:
-            context = Context(
-                collection=collection,
-                settings=settings,
-                options=changes.reader_options(settings),
-                pool=pool,
-                progress=progress,
-            )
-            rows = await _preview(context, scanned, cost, params, _tokenizer(collection, spec))
-        rows |= {row["uri"]: row for row in scanned.plan.keep}
-        files = ingest.fates(scanned.plan, rows)
-        cost.fates += [(row["uri"], "deleted") for row in scanned.plan.gone]
-        pending = live.of_rows(rows.values())
-    if not new:
-        _pending(collection, params.fingerprint(), pending, cost)
+    pending, counts, fates, notes = live.of_snapshot(snapshot), {}, {}, [note] if note else []
+    with run.worker_pool(settings) as pool:
+        context = Context(
+            collection=collection,
+            settings=settings,
+            options=changes.reader_options(settings),
+            pool=pool,
+            progress=progress,
+        )
+        if "ingest" in request.stages:
+            scanned = changes.look(settings, collection, request.folders, retry=request.retry)
+            found = await preview(context, scanned.found.files, scanned.plan.due, cost, params, tokenizer)
+            rows = found.rows | changes.unseen(scanned)
+            counts, fates = ingest.fates(scanned.plan, rows), _named(scanned, found)
+            pending = live.Live(ingest.snapshot_table(rows.values(), scanned.plan.keep))
+            notes += _obstacles(settings, request, collection, scanned, found, spec)
+        if not new or "ingest" not in request.stages:
+            await forecast.add_documents(context, params, tokenizer, pending, cost)
     tokens = sum(cost.tokens.values())
-    planned = Planned(
-        chunks=len(cost.tokens),
-        tokens=tokens,
-        seconds=_estimate(collection, spec, tokens),
-        fates=tuple(sorted(cost.fates)),
-    )
     return Report(
         collection=collection.name,
         stages=tuple(stage for stage in run.STAGES if stage in request.stages),
         provider=spec.provider,
         model=spec.model,
         dims=spec.dims,
-        files=files,
+        files=counts,
         chunks=cost.chunks,
-        reused=cost.chunks - len(cost.tokens),
+        reused=cost.surviving,
         snapshot=snapshot.number if snapshot else 0,
         dry_run=True,
-        notes=(note,) if note else (),
-        planned=planned,
+        notes=tuple(notes),
+        planned=Planned(
+            chunks=len(cost.tokens),
+            tokens=tokens,
+            seconds=forecast.seconds(collection, spec, tokens),
+            fates=tuple(sorted(fates.items())),
+        ),
     )
 
 
-def _tokenizer(collection: Collection, spec: EmbedderSpec) -> Path | None:
-    """The tokenizer that is there already; a new collection's model may need one that only a run would keep."""
-    path = live.tokenizer_path(collection, spec) if collection.exists else None
-    if path is None and spec.tokenizer != tokenizers.builtin().identity:
-        raise errors.UsageError(
-            f"A dry run cannot count the tokens of {spec.model} before its tokenizer is kept.",
-            "Run `pipeline ingest DOCS` and `pipeline chunk` first: they embed nothing.",
-        )
-    return path
+def _named(scanned: changes.Scanned, found: Files) -> dict[str, str]:
+    """Each file's fate: what is new and has the content of one that is gone was moved."""
+    gone: defaultdict[str, deque[str]] = defaultdict(deque)
+    for row in scanned.plan.gone:
+        gone[row["content_hash"]].append(row["uri"])
+    fates = dict(found.fates)
+    for uri, fate in found.fates.items():
+        if fate == "new" and gone[found.rows[uri]["content_hash"]]:
+            gone[found.rows[uri]["content_hash"]].popleft()
+            fates[uri] = "moved"
+    return fates | {uri: "deleted" for uris in gone.values() for uri in uris}
 
 
-async def _preview(
-    context: Context, scanned: changes.Scanned, cost: _Cost, params: ChunkParams, tokenizer: Path | None
-) -> dict[str, ingest.Row]:
-    """Read and chunk the due files; returns rows enough for `ingest.fates`."""
-    files, due = scanned.found.files, scanned.plan.due
-    rows: dict[str, ingest.Row] = {}
+def _obstacles(
+    settings: config.Settings,
+    request: run.Request,
+    collection: Collection,
+    scanned: changes.Scanned,
+    found: Files,
+    spec: EmbedderSpec,
+) -> Iterator[str]:
+    """What would stop the run before it begins, as it would say it."""
+    try:
+        changes.check_lost(scanned, found.rows, request.max_delete)
+        if settings.run.disk_check:
+            guards.check_run(settings, collection, spec, unfinished.to_be_read(scanned), None)
+    except (errors.TooManyDeletions, errors.DiskFull) as error:
+        yield f"The run would stop: {error.message} {error.remedy}"
+
+
+async def preview(
+    context: Context,
+    files: Sequence[File],
+    due: Sequence[ingest.Due],
+    cost: forecast.Cost,
+    params: ChunkParams,
+    tokenizer: Path | None,
+) -> Files:
+    """Read and chunk the due files; what their chunks cost is added to `cost`."""
+    found = Files()
     context.progress.start("files", len(due), "file")
 
     def submit(item: ingest.Due) -> asyncio.Future[tasks.Preview]:
         file = files[item.index]
-        future = context.pool.submit(
-            "pipeline.tasks:preview",
-            file.path,
-            executor.seen(file),
-            context.options,
-            item.known_hash,
-            params,
-            tokenizer,
-            timeout_s=2 * executor.read_timeout_s(context.settings, file.size),
-        )
-        return asyncio.wrap_future(future)
+        words = (file.path, executor.seen(file), context.options, item.known_hash, params, tokenizer)
+        timeout_s = 2 * executor.read_timeout_s(context.settings, file.size)
+        return asyncio.wrap_future(context.pool.submit("pipeline.tasks:preview", *words, timeout_s=timeout_s))
 
     async with aclosing(executor.ordered(due, submit)) as results:
         async for item, result in results:
             context.progress.advance("files")
-            rows[files[item.index].uri] = _row(context, files[item.index], item, result, cost)
+            _take(context, found, files[item.index], item, result, cost)
     context.progress.finish("files")
-    return rows
+    return found
 
 
-def _row(
-    context: Context, file: File, item: ingest.Due, result: tasks.Preview | errors.WorkerError, cost: _Cost
-) -> ingest.Row:
-    preview = (
-        result if isinstance(result, tasks.Preview) else tasks.Preview(read=executor.as_read(context, file, result))
-    )
-    read, before = preview.read, item.previous
+def _take(
+    context: Context,
+    found: Files,
+    file: File,
+    item: ingest.Due,
+    result: tasks.Preview | errors.WorkerError,
+    cost: forecast.Cost,
+) -> None:
+    seen = result if isinstance(result, tasks.Preview) else tasks.Preview(read=executor.as_read(context, file, result))
+    read, before = seen.read, item.previous
     if read.same and before is not None:
-        return before
+        found.rows[file.uri] = before
+        return
     doc_hash = read.row["doc_hash"] if read.row else None
-    same = before is not None and doc_hash is not None and before["doc_hash"] == doc_hash
-    if not same:
-        cost.add(list(preview.chunks))
-        fate = read.kind if read.row is None else "changed" if before is not None else "new"
-        cost.fates.append((file.uri, fate))
     row = ingest.snapshot_row(
         read.seen, content_hash=read.content_hash, reader=read.reader, status=read.kind, documents=None, shard=""
     )
-    kept = {"doc_id": before["doc_id"], "shard": before["shard"]} if same and before is not None else {}
-    return row | {"doc_hash": doc_hash} | kept
-
-
-def _pending(collection: Collection, chunks_fp: str, shards: live.Live, cost: _Cost) -> None:
-    """Add what earlier runs left to embed."""
-    for shard, docs in shards.items():
-        if collection.has_chunks(chunks_fp, shard):
-            table = collection.read_chunks(chunks_fp, shard, ["doc_id", "embed_key", "tokens"])
-            cost.add([(row["embed_key"], row["tokens"]) for row in table.to_pylist() if row["doc_id"] in docs])
-
-
-def _estimate(collection: Collection, spec: EmbedderSpec, tokens: int) -> float | None:
-    """Seconds to embed `tokens`, by the rate of past runs here with this model."""
-    if not collection.exists:
-        return None
-    past = [msgspec.json.decode(data, type=_PastRun) for data in collection.newest_reports(HISTORY)]
-    alike = [p for p in past if (p.provider, p.model) == (spec.provider, spec.model) and p.embedded_tokens]
-    seconds = sum(p.embed_seconds for p in alike)
-    return tokens * seconds / sum(p.embedded_tokens for p in alike) if seconds else None
+    if before is not None and doc_hash is not None and before["doc_hash"] == doc_hash:  # other bytes, the same text
+        found.rows[file.uri] = row | {name: before[name] for name in ("doc_id", "doc_hash", "shard")}
+        return
+    found.rows[file.uri] = row | {"doc_hash": doc_hash}
+    found.fates[file.uri] = read.kind if read.row is None else "changed" if before is not None else "new"
+    cost.add(seen.chunks)

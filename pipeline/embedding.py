@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import executor, schema
+from pipeline.deadline import Deadline
 from pipeline.executor import Context, Names
 from pipeline.models import Embedder, EmbedderSpec, Tokenizer, canary
 from pipeline.models.templates import embed_text
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 FLUSH_BYTES = 32 << 20  # of vectors, whatever the interval
 PACE_EVERY_S = 1.0
-_KEY_COLUMNS = ("embed_key", "tokens")
+_KEY_COLUMNS = ("doc_id", "embed_key", "tokens")
 _COLUMNS = ("doc_id", "text", "context", "title", "tokens", "embed_key")
 
 
@@ -68,7 +69,7 @@ class Flusher:
     def flush(self) -> None:
         """Write what has been collected, if anything."""
         if self._keys:
-            self._log.append(self._keys, np.concatenate(self._vectors))
+            self._log.append(self._keys, *self._vectors)
         self._keys, self._vectors, self._bytes = [], [], 0
         self._last = time.monotonic()
 
@@ -108,6 +109,14 @@ class _Sent:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Due:
+    """A shard's texts in the queue, or its end: the lowest rank comes first."""
+
+    rank: tuple[int, int]
+    texts: tuple[str, keys.Mask] | None = field(compare=False)  # shard; a bit or a byte for each of its chunks
+
+
 class Source:
     """The texts that the named shards' chunks lack, as an async iterator of the engine's items.
 
@@ -116,14 +125,30 @@ class Source:
 
     Args:
         vectors: what is there; begin: asked once, when the first text is due (a night without news asks no server).
+        last: shards whose texts wait for those of all others that are known by then.
+        live: of shards that were there before this run. Chunks of their other documents, which no file holds any more,
+            are not due. A shard that is named once more was written again by this run: all of it is.
     """
 
-    def __init__(self, context: Context, spec: EmbedderSpec, vectors: VectorLog, chunks_fp: str, begin: Begin) -> None:
+    def __init__(
+        self,
+        context: Context,
+        spec: EmbedderSpec,
+        vectors: VectorLog,
+        chunks_fp: str,
+        begin: Begin,
+        *,
+        last: Container[str] = (),
+        live: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:
         self._context = context
         self._spec = spec
         self._vectors = vectors
         self._chunks_fp = chunks_fp
         self._begin = begin
+        self._last = last
+        self._live = live if live is not None else {}
+        self._looked: set[str] = set()
         self._server: Server | None = None
         self._seen = keys.KeySet()  # due in this run, or not to be tried
         self.sent: dict[str, _Sent] = {}  # under way
@@ -137,24 +162,29 @@ class Source:
 
     async def items(self, names: Names) -> AsyncGenerator[Item]:
         """Texts until `names` ends with None. Use it under `contextlib.aclosing`."""
-        due: asyncio.Queue[tuple[str, keys.Mask] | None] = asyncio.Queue()  # a bit or a byte for each chunk
+        due: asyncio.PriorityQueue[_Due] = asyncio.PriorityQueue()
         looking = asyncio.create_task(self._look(names, due))
+        over = self._context.limit.begin.over
         try:
-            while (found := await due.get()) is not None:
+            while not over():
+                if (found := (await due.get()).texts) is None:
+                    await looking  # raises what ended it
+                    return
                 for item in await asyncio.to_thread(self._read, *found):
-                    yield item
-            await looking
+                    if not over():
+                        yield item
         finally:
             looking.cancel()
             await asyncio.wait({looking})
             if not looking.cancelled() and (left := looking.exception()) is not None:
                 log.debug("Looking for texts ended with %r", left)
 
-    async def _look(self, names: Names, due: asyncio.Queue[tuple[str, keys.Mask] | None]) -> None:
+    async def _look(self, names: Names, due: asyncio.PriorityQueue[_Due]) -> None:
+        number = 0
         try:
             while (shard := await names.get()) is not None:
-                wanted, tokens = await asyncio.to_thread(self._keys, shard)
-                mask = ~self._vectors.has(wanted)
+                wanted, tokens, alive = await asyncio.to_thread(self._keys, shard)
+                mask = alive & ~self._vectors.has(wanted)
                 if mask.any() and self._server is None:
                     self._server = await self._begin()
                     self._seen.add(keys.packed(sorted(self._server.skip)))
@@ -162,14 +192,21 @@ class Source:
                 if mask.any():
                     self.tokens_left += int(tokens[mask].sum())
                     self._context.progress.grow("texts", int(mask.sum()))
-                    due.put_nowait((shard, mask))
+                    number += 1
+                    due.put_nowait(_Due((1 if shard in self._last else 0, number), (shard, mask)))
         finally:
-            due.put_nowait(None)
+            due.put_nowait(_Due((2, 0), None))
 
-    def _keys(self, shard: str) -> tuple[keys.Keys, NDArray[np.int32]]:
+    def _keys(self, shard: str) -> tuple[keys.Keys, NDArray[np.int32], keys.Mask]:
+        """Key and tokens of each chunk, and whether a live document holds it."""
         table = self._context.collection.read_chunks(self._chunks_fp, shard, _KEY_COLUMNS)
-        self.chunks += table.num_rows
-        return keys.of_column(table["embed_key"]), table["tokens"].to_numpy()
+        alive = np.ones(table.num_rows, dtype=bool)
+        docs = None if shard in self._looked else self._live.get(shard)
+        self._looked.add(shard)
+        if docs is not None:
+            alive &= np.isin(np.array(schema.strings(table["doc_id"]), dtype=str), sorted(docs))
+        self.chunks += int(alive.sum())
+        return keys.of_column(table["embed_key"]), table["tokens"].to_numpy(), alive
 
     def _read(self, shard: str, due: keys.Mask) -> list[Item]:
         table = self._context.collection.read_chunks(self._chunks_fp, shard, _COLUMNS)
@@ -197,7 +234,7 @@ class Source:
 async def embed_shards(
     context: Context, embedder: Embedder, vectors: VectorLog, source: Source, names: Names, tokenizer: Tokenizer
 ) -> Embedding:
-    """Embed until `names` ends with None. `tokenizer`: the model's."""
+    """Embed until `names` ends with None, or the time limit has come. `tokenizer`: the model's."""
     settings = context.settings.embed
     done = Embedding()
     flusher = Flusher(vectors, settings.flush_s)
@@ -206,7 +243,7 @@ async def embed_shards(
     context.progress.start("texts", 0, "text")
     telling = asyncio.create_task(_tell_pace(context, source, engine))
     try:
-        async with aclosing(engine.run(source.items(names))) as results:
+        async with _until(context.limit.wait), aclosing(engine.run(source.items(names))) as results:
             async for result in results:
                 if isinstance(result, Rejected):
                     _reject(context, source, done, result)
@@ -221,6 +258,18 @@ async def embed_shards(
     done.chunks = source.chunks
     context.progress.finish("texts")
     return done
+
+
+@asynccontextmanager
+async def _until(end: Deadline) -> AsyncGenerator[None]:
+    """Leave the block when that time comes, whatever it waits for."""
+    timer = asyncio.timeout(end.left())
+    try:
+        async with timer:
+            yield
+    except TimeoutError:
+        if not timer.expired():
+            raise
 
 
 async def _tell_pace(context: Context, source: Source, engine: Engine) -> None:

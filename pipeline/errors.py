@@ -16,7 +16,8 @@ PipelineError                       1   something went wrong; the message says w
 │   └── WorkerMemory                –   it went over its memory limit
 ├── ModelError                      5   a model server did not do what was asked
 │   ├── ServerUnreachable           5   no answer at all; a later try may help
-│   ├── TransientFault              5   an answer that another try may mend (a runner's EOF, 503)
+│   ├── TransientFault              5   an answer that another try may mend, whatever the texts were (503, a cut)
+│   │   ├── RunnerFault             5   it failed over these texts (a runner's EOF): perhaps one of them is to blame
 │   │   └── BadVectors              5   vectors that cannot be right (zeros, NaN, too few): perhaps a poisoned runner
 │   ├── TextRejected                –   the server refuses this batch for good: bisect it, reject the culprit
 │   ├── ServerRefused               1   a request that no retry mends (authentication, wrong URL)
@@ -24,6 +25,7 @@ PipelineError                       1   something went wrong; the message says w
 │   └── ModelMismatch              12   the model is not the one that built the collection
 ├── NoIndex                        10   nothing has been indexed yet
 ├── IndexMismatch                  12   the index was built otherwise than the question assumes
+├── QualityDropped                  1   a new index finds less than the published one: it was not published
 ├── NoAnswer                        4   the documents do not answer the question
 └── Interrupted                   130   the user stopped the run; what was finished is kept
 
@@ -33,6 +35,9 @@ Every class pickles (it crosses process boundaries): state is `args` alone.
 from __future__ import annotations
 
 from typing import ClassVar
+
+# The remedy for every damaged file below the data folder: what cannot be saved is dropped, and made again.
+MEND = "Run `pipeline check --fix`, then `pipeline run`: what is lost is made again."
 
 
 class PipelineError(Exception):
@@ -136,6 +141,10 @@ class TransientFault(ModelError):
     retry_helps = True
 
 
+class RunnerFault(TransientFault):
+    pass
+
+
 class BadVectors(TransientFault):
     pass
 
@@ -177,6 +186,10 @@ class NoIndex(PipelineError):
 
 class IndexMismatch(PipelineError):
     exit_code = 12
+
+
+class QualityDropped(PipelineError):
+    pass
 
 
 class NoAnswer(PipelineError):

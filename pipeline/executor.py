@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from pipeline import config, errors, readers, schema, tasks
+from pipeline.deadline import NEVER, TimeLimit
 from pipeline.progress import Progress
+from pipeline.record import Recorder
 from pipeline.scan import File
 from pipeline.stages import ingest
 from pipeline.stages.chunk import ChunkParams
@@ -36,45 +38,66 @@ Names = asyncio.Queue[str | None]  # shard names, None at the end
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What every stage of one run shares."""
+    """What every stage of one run shares. `limit`: when it stops, with what it has done by then."""
 
     collection: Collection
     settings: config.Settings
     options: readers.ReaderOptions
     pool: WorkerPool
     progress: Progress
+    limit: TimeLimit = NEVER
+    record: Recorder = field(default_factory=Recorder)
 
 
 @dataclass(slots=True, kw_only=True)
 class Ingested:
-    """What came of the due files: snapshot rows by uri, and rows for the reject log."""
+    """What came of the due files: snapshot rows by uri (none for a file that was not reached in time), and rows for
+    the reject log.
+    """
 
     rows: dict[str, ingest.Row] = field(default_factory=dict)
     rejects: list[dict[str, Any]] = field(default_factory=list)
 
 
 async def ordered(
-    jobs: Iterable[_Job], submit: Callable[[_Job], asyncio.Future[Any]], ahead: int = AHEAD
+    jobs: Iterable[_Job],
+    submit: Callable[[_Job], asyncio.Future[Any]],
+    ahead: int = AHEAD,
+    limit: TimeLimit = NEVER,
 ) -> AsyncGenerator[tuple[_Job, Any]]:
-    """Run `jobs`, `ahead` at a time; yield each with its result, or its WorkerError, in the order of the jobs."""
+    """Run `jobs`, `ahead` at a time; yield each with its result, or its WorkerError, in the order of the jobs.
+
+    At the `limit` what is finished is still yielded, and the rest of the jobs is left out.
+    """
     waiting: list[tuple[_Job, asyncio.Future[Any]]] = []
     source = iter(jobs)
     try:
         while True:
-            while len(waiting) < ahead and (job := next(source, None)) is not None:
+            while len(waiting) < ahead and not limit.begin.over() and (job := next(source, None)) is not None:
                 waiting.append((job, submit(job)))
             if not waiting:
                 return
-            job, future = waiting[0]
-            try:
-                result = await future
-            except errors.WorkerError as error:
-                result = error
-            waiting.pop(0)
-            yield job, result
+            await asyncio.wait({waiting[0][1]}, timeout=limit.wait.left())
+            if not waiting[0][1].done():  # the last moment has come
+                waiting = [(job, future) for job, future in waiting if _kept(future)]
+                continue
+            job, future = waiting.pop(0)
+            yield job, _result(future)
     finally:
         for _, future in waiting:
             future.cancel()
+
+
+def _kept(future: asyncio.Future[Any]) -> bool:
+    """Whether it is done; else it is given up."""
+    return future.done() or not future.cancel()
+
+
+def _result(future: asyncio.Future[Any]) -> Any:
+    try:
+        return future.result()
+    except errors.WorkerError as error:
+        return error
 
 
 def worker_count(settings: config.Settings) -> int:
@@ -119,7 +142,10 @@ def as_read(context: Context, file: File, result: tasks.Read | errors.WorkerErro
     if isinstance(result, tasks.Read):
         return result
     reader = readers.reader_of(file.uri, context.options)
-    return tasks.Read(seen=seen(file), content_hash="", reader=reader, kind=type(result).kind, reason=result.message)
+    took_s = read_timeout_s(context.settings, file.size) if isinstance(result, errors.WorkerTimeout) else 0.0
+    return tasks.Read(
+        seen=seen(file), content_hash="", reader=reader, kind=type(result).kind, reason=result.message, seconds=took_s
+    )
 
 
 async def ingest_files(context: Context, files: Sequence[File], due: Sequence[ingest.Due], out: Names) -> Ingested:
@@ -128,10 +154,11 @@ async def ingest_files(context: Context, files: Sequence[File], due: Sequence[in
     batch: list[tuple[tasks.Read, ingest.Row]] = []
     size = 0
     context.progress.start("files", len(due), "file")
-    results = ordered(due, lambda item: submit_read(context, files[item.index], item.known_hash))
+    results = ordered(due, lambda item: submit_read(context, files[item.index], item.known_hash), limit=context.limit)
     async with aclosing(results):
         async for item, result in results:
             read = as_read(context, files[item.index], result)
+            context.record.file_read(read.seen.uri, read.seconds, read.seen.size)
             context.progress.advance("files")
             size += _take(context, done, batch, item, read)
             if size >= ingest.SHARD_BYTES:
@@ -158,7 +185,8 @@ def _take(
     if read.row is None:
         log.info("%s: %s: %s", uri, read.kind, read.reason)
         done.rejects.append(reject("ingest", uri, read.content_hash, read.reader, read.kind, read.reason))
-        done.rows[uri] = _snapshot_row(read, None, "")
+        row = _snapshot_row(read, None, "")
+        done.rows[uri] = ingest.still_live(row, before) if read.kind in ingest.PASSING else row
         return 0
     if before is not None and before["doc_hash"] == read.row["doc_hash"]:  # other bytes, the same text: nothing to redo
         changed = {"content_hash": read.content_hash, "reader": read.reader, "status": "ok"}
@@ -216,22 +244,47 @@ async def _chunk_apart(context: Context, shard: str, params: ChunkParams, tokeni
 async def _chunk(context: Context, shard: str, params: ChunkParams, tokenizer: Path | None) -> int:
     """Chunk a shard; returns how many chunks it has."""
     try:
-        count: int = await _submit_chunk(context, "pipeline.tasks:chunk", [shard], params, tokenizer)
+        made: tasks.Chunked = await _submit_chunk(context, "pipeline.tasks:chunk", [shard], params, tokenizer)
     except errors.WorkerError as error:
         log.info("shard %s: %s: its documents are chunked one by one", shard, error.message)
         return await _chunk_apart(context, shard, params, tokenizer)
-    return count
+    context.record.chunked(made.lengths, made.split)
+    return made.rows
 
 
-async def chunk_shards(context: Context, params: ChunkParams, tokenizer: Path | None, names: Names, out: Names) -> None:
-    """Chunk every named shard that has no chunk file yet, one worker each; names go on to `out`, None at the end."""
-    fingerprint = params.fingerprint()
+async def _in_time(context: Context, shard: str, params: ChunkParams, tokenizer: Path | None) -> int | None:
+    """Chunk a shard, unless the time is over before that is done: None."""
+    if context.limit.begin.over():
+        return None
+    try:
+        async with asyncio.timeout(context.limit.wait.left()) as timer:
+            return await _chunk(context, shard, params, tokenizer)
+    except TimeoutError:
+        if not timer.expired():
+            raise
+        return None
+
+
+async def chunk_shards(context: Context, params: ChunkParams, tokenizer: Path | None, names: Names, out: Names) -> int:
+    """Chunk every named shard that has no chunk file yet, one worker each; names go on to `out`, None at the end.
+
+    A shard that is not chunked at the time limit goes no further in this run. Returns how many these are.
+    """
+    fingerprint, taken, left = params.fingerprint(), set[str](), 0
 
     async def consume() -> None:
+        nonlocal left
         while (name := await names.get()) is not None:
-            if not context.collection.has_chunks(fingerprint, name):
-                context.progress.advance("chunks", await _chunk(context, name, params, tokenizer))
-            out.put_nowait(name)
+            if name in taken:  # named when it was written and again by the snapshot: two workers would both chunk it
+                continue
+            taken.add(name)
+            if context.collection.has_chunks(fingerprint, name):
+                out.put_nowait(name)
+            elif (count := await _in_time(context, name, params, tokenizer)) is not None:
+                context.progress.advance("chunks", count)
+                out.put_nowait(name)
+            else:
+                left += 1
         names.put_nowait(None)  # for the other consumers
 
     context.progress.start("chunks", None, "chunk")
@@ -240,3 +293,4 @@ async def chunk_shards(context: Context, params: ChunkParams, tokenizer: Path | 
             group.create_task(consume())
     context.progress.finish("chunks")
     out.put_nowait(None)
+    return left

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 LENGTH = 32  # hexadecimal digits of every id
@@ -59,9 +59,10 @@ def shard_name(doc_hashes: Iterable[str]) -> str:
     return _digest(b"shard", (value.encode() for value in doc_hashes))
 
 
-def live_hash(members: Iterable[tuple[str, str]]) -> str:
-    """What is live: hash of (shard, doc_id) pairs, in any order."""
-    return _digest(b"live", ("/".join(pair).encode() for pair in sorted(members)))
+def live_hash(pairs: Sequence[str]) -> str:
+    """What is live: hash of "shard/doc_id" pairs, sorted. All have one length, so that all are hashed in one piece."""
+    length = (2 * LENGTH + 1).to_bytes(8, "little").decode()
+    return hashlib.blake2b(length.join(("", *pairs)).encode(), digest_size=LENGTH // 2, person=b"live").hexdigest()
 
 
 def fingerprint(stage: str, version: int, parameters: Mapping[str, Any], upstream: str = "") -> str:

@@ -5,15 +5,15 @@ leave it.
 and is never disturbed by the writer. Knows rows and how to find them; not where rows come from, how two rankings are
 fused, or what a question is.
 
-A night: `delete` what is gone, `add` what is new, `finish`. Publication is the tag "live", moved after the new files
-are durable:
+A night: `delete` what is gone, `add` what is new, `prepare` (indexes, compaction), look at it with `reader`, `publish`
+(make it durable, move the tag "live"), let readers know its version, `clean`. Readers name a version, so that whoever
+keeps the note of it decides, in one write, what all of them see; the tag says what is durable.
 
 | killed | leaves | repaired by |
 |---|---|---|
-| in `delete` or `add` | versions after the tag, temporary files | `open` sweeps; the next comparison with `rows()`
-does the rest |
-| in `finish` before the tag | the same, with or without new index segments | the next `finish` |
-| after the tag, before clean-up | old versions on disk | the next `finish` that has something to publish |
+| in `delete` or `add` | versions after the tag, temporary files | `open` sweeps; the next comparison with `rows()` |
+| in `prepare` | the same, with or without new index segments | the next `prepare` |
+| after the tag, before clean-up | old versions on disk | the next `clean` |
 | by power loss, any time | perhaps torn files after the tag | `open` goes back to the tag (lance_disk.mend) |
 
 The numbers behind the choices here were measured with LanceDB 0.40 on 200,000 and 1,000,000 rows of 1,024 dimensions.
@@ -28,7 +28,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,19 @@ from pipeline import errors, lance_disk, lance_rows
 from pipeline.lance_rows import FOUND, HASHED, WORDS, index_schema, row_hashes
 from pipeline.models import Storage, Vectors
 
-__all__ = ["FOUND", "HASHED", "LIVE", "Published", "Reader", "Table", "index_schema", "preload", "quote", "row_hashes"]
+__all__ = [
+    "FOUND",
+    "HASHED",
+    "LIVE",
+    "Published",
+    "Reader",
+    "Table",
+    "index_schema",
+    "is_published",
+    "preload",
+    "quote",
+    "row_hashes",
+]
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +93,7 @@ def quote(value: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What readers see from now on. `changed` is False when the tag was there already and nothing was done."""
+    """What readers may see from now on. `changed` is False when the tag was there already."""
 
     version: int
     rows: int
@@ -141,15 +153,21 @@ class Table:
         """Who made the vectors, as given when the table was made."""
         return lance_rows.provenance_of(self._table.schema)
 
-    def rows(self) -> pa.Table:
-        """`chunk_id` and `row_hash` of every row of the newest version, published or not: 64 bytes a row."""
+    def rows(self, *more: str) -> pa.Table:
+        """`chunk_id` and `row_hash` of every row of the newest version, published or not: 64 bytes a row; and the
+        columns `more`.
+        """
         with _translated(self._folder):
-            rows: pa.Table = self._table.search(None).select(["chunk_id", "row_hash"]).to_arrow()
+            rows: pa.Table = self._table.search(None).select(["chunk_id", "row_hash", *more]).to_arrow()
         return rows
 
     def count(self) -> int:
         with _translated(self._folder):
             return int(self._table.count_rows())
+
+    @property
+    def version(self) -> int:
+        return int(self._table.version)
 
     def delete(self, chunk_ids: Sequence[str]) -> None:
         """Remove the rows of these chunks; absent ones are passed over."""
@@ -183,12 +201,9 @@ class Table:
                 raise faults[0] from None
             raise
 
-    def finish(self, *, vector_index_from: int, keep: timedelta = timedelta(days=1)) -> Published:
-        """Index what is new, make it durable, publish it, then free what is older than `keep`.
-
-        Nothing is done when the newest version is the published one and its indexes are as they should be. In this
-        order, because a tag on an older version makes the clean-up fail, and readers that are still on the version
-        before need its files.
+    def prepare(self, *, vector_index_from: int) -> bool:
+        """Index what is new and join small fragments; False: the newest version is the published one, and as it should
+        be.
 
         Args:
             vector_index_from: rows from which on an approximate index is kept; exact search below (0.09 s at 50,000
@@ -199,11 +214,44 @@ class Table:
             changed = self._index(rows, vector_index_from) or self._table.version != _live_version(self._table)
             if changed:
                 self._settle()
-                self._publish()
-                self._table.optimize(cleanup_older_than=keep)
+        return changed
+
+    def reader(self) -> Reader:
+        """The newest version as readers would see it, published or not; good until something is written."""
+        return Reader(self._folder, self._table)
+
+    def publish(self) -> Published:
+        """Make the newest version durable and move the tag to it."""
+        with _translated(self._folder):
+            changed = self._table.version != _live_version(self._table)
+            if changed:
+                lance_disk.sync(self._folder, LIVE)
+                tags = self._table.tags
+                move = tags.update if LIVE in tags.list() else tags.create
+                move(LIVE, self._table.version)
+                lance_disk.sync_tag(self._folder, LIVE)
             return Published(
-                version=self._table.version, rows=rows, changed=changed, vector_index="vector" in _indices(self._table)
+                version=self._table.version,
+                rows=int(self._table.count_rows()),
+                changed=changed,
+                vector_index="vector" in _indices(self._table),
             )
+
+    def clean(self, oldest: int, slack: timedelta = lance_disk.SLACK) -> None:
+        """Free the versions before `oldest`, which readers may still be on, as are those after it.
+
+        The newest version must be the published one: a tag on one that is to go makes Lance refuse.
+        """
+        with _translated(self._folder), lance_disk.scratch(self._scratch):
+            made = {int(version["version"]): version["timestamp"] for version in self._table.list_versions()}
+            age = lance_disk.age_to_free(made, oldest, datetime.now(), slack)  # LanceDB tells local time
+            if age is not None:
+                self._table.optimize(cleanup_older_than=age)
+
+    def finish(self, *, vector_index_from: int) -> Published:
+        """`prepare` and `publish`, for a table that nobody keeps notes of."""
+        self.prepare(vector_index_from=vector_index_from)
+        return self.publish()
 
     def _settle(self) -> None:
         """Optimise until nothing is left to do, so that the clean-up after the tag's move makes no version of its own.
@@ -216,13 +264,6 @@ class Table:
             self._table.optimize(cleanup_older_than=NEVER)
             if self._table.version == before:
                 return
-
-    def _publish(self) -> None:
-        lance_disk.sync(self._folder, LIVE)
-        tags = self._table.tags
-        move = tags.update if LIVE in tags.list() else tags.create
-        move(LIVE, self._table.version)
-        lance_disk.sync_tag(self._folder, LIVE)
 
     def _index(self, rows: int, vector_index_from: int) -> bool:
         """Create the indexes that are missing or worn out; True when there were any. Later rows join by `optimize`."""
@@ -257,17 +298,19 @@ class Reader:
         self._approximate = "vector" in _indices(table)
 
     @classmethod
-    def open(cls, folder: Path, name: str) -> Reader:
-        """Open what was last published of table `name`.
+    def open(cls, folder: Path, name: str, version: int = 0) -> Reader:
+        """Open a published version of table `name`; 0: the one that was published last.
 
         Raises:
-            NoIndex: there is no such table, or nothing of it was published.
+            NoIndex: there is no such table, or nothing of it was published, or that version is gone.
         """
         path = folder / f"{name}.lance"
-        if not _exists(path) or not lance_disk.tag_file(path, LIVE).exists():
-            raise errors.NoIndex("Nothing has been indexed yet.", "Run `pipeline run DOCS` first.")
+        if not is_published(folder, name, version):
+            what = "What was indexed is not there any more" if version and _exists(path) else "Nothing has been indexed"
+            raise errors.NoIndex(f"{what} ({path}).", "Run `pipeline run DOCS`.")
         with _translated(folder):
-            return cls(folder, _connect(folder).open_table(name, version=LIVE))
+            whole = lance_disk.readable(folder, name, version)
+            return cls(folder, _connect(whole).open_table(name, version=version or LIVE))
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -338,6 +381,14 @@ def _connect(folder: Path) -> Any:
     return lancedb.connect(folder)
 
 
+def is_published(folder: Path, name: str, version: int = 0) -> bool:
+    """Whether a reader finds this version of the table (0: the tagged one): a look at names, without LanceDB."""
+    path = folder / f"{name}.lance"
+    if version:
+        return lance_disk.has_version(path, version)
+    return _exists(path) and lance_disk.tag_file(path, LIVE).exists()
+
+
 def _exists(path: Path) -> bool:
     return bool(list((path / "_versions").glob("*.manifest")))
 
@@ -390,6 +441,4 @@ def _translated(folder: Path) -> Iterator[None]:
         message = f"{folder}: {said[0] if said else type(error).__name__}"
         if "No space left on device" in str(error):
             raise errors.DiskFull(message, "Free some space and run the same command again.") from error
-        raise errors.StoreError(
-            message, "Run it again; if it says the same, remove that folder: it is made anew."
-        ) from error
+        raise errors.StoreError(message, "Run it again; if it says the same: `pipeline check --fix`.") from error

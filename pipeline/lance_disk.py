@@ -3,7 +3,7 @@ version.
 
 Knows the folder of one table (`<name>.lance`: `data/`, `_versions/`, `_indices/`, `_deletions/`, `_refs/tags/`) and
 that Lance closes its files with a magic word; nothing of rows, queries or the lancedb package. Only the writer, under
-the collection's lock, calls it.
+the collection's lock, changes anything; readers look.
 
 Lance never calls fsync. Therefore the order of a publication is: write, `sync`, move the tag, `sync_tag`. What is
 older than the tag is durable; what is younger may be torn after a power loss, and then every version after the
@@ -12,18 +12,23 @@ published one is dropped: the next comparison of desired with actual rows makes 
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_MAGIC = {".lance": b"LANC", ".manifest": b"LANC", ".arrow": b"ARROW1"}  # last bytes of a complete file
+# last bytes of a complete file
+_MAGIC = {".lance": b"LANC", ".idx": b"LANC", ".manifest": b"LANC", ".arrow": b"ARROW1"}
 _CLOCK_SLACK_NS = 2_000_000_000  # coarsest time stamp of a file system in use (FAT)
+SLACK = timedelta(seconds=30)  # of a clean-up: what may pass between our look at the clock and Lance's
 _LARGEST = 2**64 - 1  # manifests of today's layout are named _LARGEST - version, so that the newest lists first
 
 
@@ -111,9 +116,55 @@ def _published_version(tag: Path) -> int | None:
         return None
 
 
+def age_to_free(made: Mapping[int, datetime], oldest: int, now: datetime, slack: timedelta = SLACK) -> timedelta | None:
+    """The age from which on versions may go, so that `oldest` and those after it stay; None: none is to go.
+
+    Lance frees by age, not by number. Where the clock was set back, a version that must stay can be older by it than
+    one that may go, and then that one stays too.
+
+    Args:
+        made: when each version was made. oldest: may be above all of them, in a table that was built anew.
+    """
+    until = min(moment for number, moment in made.items() if number >= min(oldest, max(made))) - slack
+    return now - until if until < now and any(moment < until for moment in made.values()) else None
+
+
+def has_version(folder: Path, version: int) -> bool:
+    """Whether the table at `folder` holds this version (that its files are whole is another question)."""
+    names = (f"{_LARGEST - version:020d}.manifest", f"{version}.manifest")
+    return any((folder / "_versions" / name).exists() for name in names)
+
+
 def _version(manifest: Path) -> int:
     number = int(manifest.stem)
     return _LARGEST - number if len(manifest.stem) == 20 else number
+
+
+def readable(folder: Path, name: str, version: int) -> Path:
+    """Where a reader opens this version of the table `name` below `folder`: there, unless a newer one is torn.
+
+    Lance reads the newest manifest before it goes to another version, so that one torn by a power loss bars all of
+    them until the next writer mends the table. Who only asks a question must not wait for that, nor write there: it
+    gets a folder of links, outside, in which the version asked for is the newest. It goes with the process.
+    """
+    path = folder / f"{name}.lance"
+    manifests = sorted((path / "_versions").glob("*.manifest"), key=_version)
+    if not version or not manifests or _version(manifests[-1]) <= version or not _is_torn(manifests[-1]):
+        return folder
+    log.warning("%s: torn by a crash of the machine; the next run mends it, what is published can be read", path)
+    apart = Path(tempfile.mkdtemp(prefix="pipeline-"))
+    atexit.register(shutil.rmtree, apart, ignore_errors=True)
+    (apart / path.name / "_versions").mkdir(parents=True)
+    linked = [path / part for part in ("data", "_indices", "_deletions")]
+    for target in (*linked, *(manifest for manifest in manifests if _version(manifest) == version)):
+        link = apart / path.name / target.relative_to(path)
+        link.symlink_to(target.absolute(), target_is_directory=target.is_dir())
+    return apart
+
+
+def torn(paths: Iterable[Path]) -> list[Path]:
+    """Which of these are empty or lack their closing magic."""
+    return [path for path in sorted(paths) if _is_torn(path)]
 
 
 def _is_torn(path: Path) -> bool:

@@ -140,7 +140,7 @@ def _check_values(batch: pa.RecordBatch) -> None:
         chunk = batch.column("chunk_id")[int(bad[0])]
         raise errors.CorruptStore(
             f"the vector of chunk {chunk} is null, infinite, not a number or zero",
-            "Move the collection's folder away and build it again: pipeline run DOCS",
+            errors.MEND,
         )
 
 

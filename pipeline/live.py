@@ -5,38 +5,95 @@ Read by every command that asks about a collection; writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import config, ids
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import config, ids, schema
 from pipeline.models import EmbedderSpec
 from pipeline.report import Failure
 from pipeline.stages import embed
 from pipeline.stages.chunk import ChunkParams
-from pipeline.store import Collection, Snapshot, VectorLog
+from pipeline.store import Collection, Snapshot, VectorLog, keys
 
-Live = Mapping[str, frozenset[str]]  # shard → its live doc_ids
 _Row = Mapping[str, Any]
 
 
-def of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
-    """The live documents of rows of schema.SNAPSHOT, in their order."""
-    shards: dict[str, set[str]] = {}
-    for row in rows:
-        if row["shard"] is not None and row["doc_id"] is not None:
-            shards.setdefault(row["shard"], set()).add(row["doc_id"])
-    return {shard: frozenset(docs) for shard, docs in shards.items()}
+class Live(Mapping[str, frozenset[str]]):
+    """The live documents of a snapshot: shard → its doc_ids, in the order of the files.
+
+    Kept in columns, so that a hundred thousand documents are counted and hashed without a set being made of them.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        """`table`: of schema.SNAPSHOT, no uri twice; two of its columns are kept."""
+        self._table = table.select(["shard", "doc_id"]).filter(pc.is_valid(table["doc_id"]))
+
+    @property
+    def documents(self) -> int:
+        """How many there are."""
+        return self._table.num_rows
+
+    @property
+    def names(self) -> list[str]:
+        """The doc_ids."""
+        return schema.strings(self._table["doc_id"])
+
+    def without(self, other: Live) -> Live:
+        """What is here and not in `other`."""
+        return Live(self._table.filter(pc.invert(pc.is_in(self._pairs, other._pairs))))
+
+    @functools.cached_property
+    def _pairs(self) -> Any:
+        join: Any = pc.binary_join_element_wise  # its stub does not know that a separator may be one string
+        return join(self._table["shard"], self._table["doc_id"], "/")
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """What is live, as ids.live_hash says it."""
+        return ids.live_hash(schema.strings(self._pairs.take(pc.sort_indices(self._pairs))))
+
+    @functools.cached_property
+    def _sets(self) -> dict[str, frozenset[str]]:
+        shards: dict[str, list[str]] = {}
+        for shard, doc in zip(*(schema.strings(self._table[name]) for name in ("shard", "doc_id")), strict=True):
+            shards.setdefault(shard, []).append(doc)
+        return {shard: frozenset(docs) for shard, docs in shards.items()}
+
+    def __getitem__(self, shard: str) -> frozenset[str]:
+        return self._sets[shard]
+
+    @functools.cached_property
+    def _shards(self) -> list[str]:
+        return schema.strings(pc.unique(self._table["shard"]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shards)
+
+    def __len__(self) -> int:
+        return len(self._shards)
 
 
-def of_snapshot(snapshot: Snapshot | None) -> dict[str, frozenset[str]]:
-    """The live documents of a snapshot, in the order of its files."""
-    return of_rows(snapshot.table.select(["shard", "doc_id"]).to_pylist()) if snapshot is not None else {}
+NOTHING = Live(schema.SNAPSHOT.empty_table())
+
+
+@functools.lru_cache(maxsize=1)
+def _of(snapshot: Snapshot) -> Live:
+    return Live(snapshot.table)
+
+
+def of_snapshot(snapshot: Snapshot | None) -> Live:
+    """The live documents of a snapshot, in the order of its files. The last answer is remembered: a run asks often."""
+    return _of(snapshot) if snapshot is not None else NOTHING
 
 
 def hash_of(live: Live) -> str:
-    return ids.live_hash((shard, doc) for shard, docs in live.items() for doc in docs)
+    return live.hash
 
 
 def chunk_params(settings: config.Settings, spec: EmbedderSpec) -> ChunkParams:
@@ -110,16 +167,15 @@ class Counts:
 
 def count(collection: Collection, settings: config.Settings, spec: EmbedderSpec | None, live: Live) -> Counts:
     """Count what is there; from the last publication's note where nothing has changed since."""
-    documents = sum(len(docs) for docs in live.values())
     if spec is None:
-        return Counts(documents=documents, chunks=0, vectors=0, unchunked=documents)
+        return Counts(documents=live.documents, chunks=0, vectors=0, unchunked=live.documents)
     chunks_fp, published = chunk_params(settings, spec).fingerprint(), collection.published()
     if published is not None and (published.live, published.chunks_fp, published.vectors_fp) == (
-        hash_of(live),
+        live.hash,
         chunks_fp,
         vectors_fp(spec),
     ):
-        return Counts(documents=documents, chunks=published.chunks, vectors=published.rows, unchunked=0)
+        return Counts(documents=live.documents, chunks=published.chunks, vectors=published.rows, unchunked=0)
     return _count(collection, chunks_fp, vector_log(collection, spec), live)
 
 
@@ -130,53 +186,63 @@ def _count(collection: Collection, chunks_fp: str, log: VectorLog, live: Live) -
             unchunked += len(docs)
             continue
         table = collection.read_chunks(chunks_fp, shard, ["doc_id", "embed_key"])
-        keys = [row["embed_key"] for row in table.to_pylist() if row["doc_id"] in docs]
-        chunks += len(keys)
-        vectors += int(log.contains(keys).sum())
-    documents = sum(len(docs) for docs in live.values())
-    return Counts(documents=documents, chunks=chunks, vectors=vectors, unchunked=unchunked)
+        live_keys = keys.of_column(table.filter(pc.is_in(table["doc_id"], pa.array(docs, pa.string())))["embed_key"])
+        chunks += len(live_keys)
+        vectors += int(log.has(live_keys).sum())
+    return Counts(documents=live.documents, chunks=chunks, vectors=vectors, unchunked=unchunked)
 
 
 def open_failures(
     collection: Collection, settings: config.Settings, spec: EmbedderSpec | None, snapshot: Snapshot | None
 ) -> list[dict[str, str]]:
     """What could not be read or embedded and still is wanted: rows of schema.REJECTS, the newest of each input."""
-    if snapshot is None:
+    rejects = collection.rejects()
+    if snapshot is None or not rejects.num_rows:
         return []
-    newest = {(row["stage"], row["uri"], row["key"]): row for row in collection.rejects().to_pylist()}
-    files = {row["uri"]: row for row in snapshot.table.to_pylist()}
+    newest = {(row["stage"], row["uri"], row["key"]): row for row in rejects.to_pylist()}
+    named = pc.is_in(snapshot.table["uri"], pc.unique(rejects["uri"]))
+    files = {row["uri"]: row for row in snapshot.table.filter(named).to_pylist()}
+    standing = _Standing(collection, settings, spec)
     found = ((files[row["uri"]], row) for _, row in sorted(newest.items()) if row["uri"] in files)
-    return [row for file, row in found if _stands(collection, settings, spec, file, row)]
+    return [row for file, row in found if standing.has(file, row)]
 
 
-def _stands(
-    collection: Collection, settings: config.Settings, spec: EmbedderSpec | None, file: _Row, row: _Row
-) -> bool:
-    """Whether a reject is about what the live file still holds, and was not mended since."""
-    if row["stage"] == "ingest":
-        return (file["status"], file["content_hash"]) == (row["kind"], row["key"])
-    if spec is None:
-        return False
-    if row["stage"] == "chunk":
-        return _lacks_chunks(collection, chunk_params(settings, spec).fingerprint(), file, row)
-    return _lacks_vector(collection, settings, spec, file, row["key"])
+class _Standing:
+    """Which rejects are about what a live file still holds, and were not mended since. What it reads, it reads once."""
 
+    def __init__(self, collection: Collection, settings: config.Settings, spec: EmbedderSpec | None) -> None:
+        self._collection = collection
+        self._spec = spec
+        self._chunks_fp = chunk_params(settings, spec).fingerprint() if spec is not None else ""
+        self._shards: dict[str, frozenset[tuple[str, str]] | None] = {}
 
-def _lacks_chunks(collection: Collection, chunks_fp: str, file: _Row, row: _Row) -> bool:
-    if (file["doc_id"], chunks_fp) != (row["key"], row["made_by"]) or not collection.has_chunks(
-        chunks_fp, file["shard"]
-    ):
-        return False
-    return file["doc_id"] not in collection.read_chunks(chunks_fp, file["shard"], ["doc_id"])["doc_id"].to_pylist()
+    def has(self, file: _Row, row: _Row) -> bool:
+        if row["stage"] == "ingest":
+            return (file["status"], file["content_hash"]) == (row["kind"], row["key"])
+        if self._spec is None or file["shard"] is None:
+            return False
+        chunked = self._chunks(file["shard"])
+        if chunked is None:
+            return False
+        if row["stage"] == "chunk":
+            asked = (file["doc_id"], self._chunks_fp) == (row["key"], row["made_by"])
+            return asked and not any(doc == file["doc_id"] for doc, _ in chunked)
+        return (file["doc_id"], row["key"]) in chunked and not bool(self._log.contains([row["key"]])[0])
 
+    @functools.cached_property
+    def _log(self) -> VectorLog:
+        assert self._spec is not None
+        return vector_log(self._collection, self._spec)
 
-def _lacks_vector(collection: Collection, settings: config.Settings, spec: EmbedderSpec, file: _Row, key: str) -> bool:
-    chunks_fp, shard = chunk_params(settings, spec).fingerprint(), file["shard"]
-    if shard is None or not collection.has_chunks(chunks_fp, shard):
-        return False
-    table = collection.read_chunks(chunks_fp, shard, ["doc_id", "embed_key"])
-    wanted = any(row["embed_key"] == key and row["doc_id"] == file["doc_id"] for row in table.to_pylist())
-    return wanted and not bool(vector_log(collection, spec).contains([key])[0])
+    def _chunks(self, shard: str) -> frozenset[tuple[str, str]] | None:
+        """Document and key of each chunk of a shard; None where it is not chunked."""
+        if shard not in self._shards:
+            self._shards[shard] = self._read(shard) if self._collection.has_chunks(self._chunks_fp, shard) else None
+        return self._shards[shard]
+
+    def _read(self, shard: str) -> frozenset[tuple[str, str]]:
+        table = self._collection.read_chunks(self._chunks_fp, shard, ["doc_id", "embed_key"])
+        return frozenset(zip(schema.strings(table["doc_id"]), schema.strings(table["embed_key"]), strict=True))
 
 
 def failures(
@@ -185,6 +251,14 @@ def failures(
     """What could not be read or embedded and still is wanted."""
     rows = open_failures(collection, settings, spec, snapshot)
     return tuple(Failure(uri=row["uri"], stage=row["stage"], kind=row["kind"], reason=row["reason"]) for row in rows)
+
+
+def given_up(collection: Collection, spec: EmbedderSpec) -> frozenset[str]:
+    """Keys that some server of this model refused, and that need not be waited for."""
+    fingerprint = vectors_fp(spec)
+    table = collection.rejects().select(["stage", "key", "made_by"])
+    mine = (row for row in table.to_pylist() if row["stage"] == "embed")
+    return frozenset(row["key"] for row in mine if row["made_by"].split(" ")[0] == fingerprint)
 
 
 def rejected_keys(collection: Collection, made_by: str) -> frozenset[str]:

@@ -9,33 +9,44 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 
 from pipeline import answer, config, errors, lance, live, opening, search
 from pipeline.models import Embedder, EmbedderSpec, Vectors, resolve
-from pipeline.store import Collection
+from pipeline.store import Collection, Published
 
 
-def open_collection(settings: config.Settings) -> tuple[Collection, EmbedderSpec]:
-    """The collection of these settings and who embeds it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What readers see of a collection now: one publication, with who embeds it, so that both always fit together."""
+
+    collection: Collection
+    spec: EmbedderSpec
+    note: Published
+
+
+def open_collection(settings: config.Settings) -> Standing:
+    """What is published in the collection of these settings.
 
     Raises:
         NoIndex: nothing is published. StoreError: another program's layout.
     """
     collection = opening.collection_of(settings)
-    spec = collection.embedder() if collection.exists else None
-    if spec is None or collection.published() is None:
+    note = collection.published() if collection.exists else None
+    spec = (note.spec or collection.embedder()) if note is not None else None
+    if note is None or spec is None:
         raise errors.NoIndex(
             f"Nothing is indexed yet in collection {settings.collection!r} of {settings.data}.",
             "Build the index first: pipeline run DOCS",
         )
     collection.check_version()
-    return collection, spec
+    return Standing(collection=collection, spec=spec, note=note)
 
 
-def open_reader(collection: Collection, spec: EmbedderSpec) -> lance.Reader:
-    """What was published last. Takes a second the first time in a process: LanceDB is imported."""
+def open_reader(standing: Standing) -> lance.Reader:
+    """The table of this publication. Takes a second the first time in a process: LanceDB is imported."""
     lance.preload()
-    return lance.Reader.open(collection.index_folder, live.table_name(spec))
+    return lance.Reader.open(standing.collection.index_folder, live.table_name(standing.spec), standing.note.version)
 
 
 @asynccontextmanager
@@ -53,7 +64,7 @@ async def embed_question(settings: config.Settings, spec: EmbedderSpec, question
         ServerUnreachable, ModelMissing, ModelMismatch: the collection's own model is not there; no other takes its
             place.
     """
-    choice = await resolve.open_embedder(settings, spec, bulk=False)
+    choice = await resolve.open_embedder(opening.settings_for(settings, spec), spec, bulk=False)
     async with _closing(choice.embedder) as embedder:
         reply = await embedder.embed([embedder.spec.query(question)], tokens=0)
     vector: Vectors = reply.vectors[0]
@@ -86,21 +97,27 @@ def ask_params(settings: config.Settings, spec: EmbedderSpec, *, top_k: int | No
 
 
 def find(
-    settings: config.Settings, question: str, *, mode: str | None = None, top_k: int | None = None
+    settings: config.Settings,
+    question: str,
+    *,
+    mode: str | None = None,
+    top_k: int | None = None,
+    standing: Standing | None = None,
 ) -> list[search.Hit]:
-    """The passages that fit `question` best, best first.
+    """The passages that fit `question` best, best first; in `standing`, where that was opened already.
 
     Raises:
         NoIndex: nothing is published. UsageError: an empty question. ModelError: the question cannot be embedded.
     """
-    collection, spec = open_collection(settings)
+    standing = standing or open_collection(settings)
+    spec = standing.spec
     params = search_params(settings, spec, mode=mode, top_k=top_k)
     if not question.strip():
         raise errors.UsageError("The question is empty.", 'Type it in quotes: pipeline search "...".')
     with ThreadPoolExecutor(max_workers=1) as thread:
-        opening = thread.submit(open_reader, collection, spec)
+        opened = thread.submit(open_reader, standing)
         vector = None if params.mode == "text" else asyncio.run(embed_question(settings, spec, question))
-        reader = opening.result()
+        reader = opened.result()
     return search.search(reader, question, vector, params)
 
 
@@ -108,10 +125,10 @@ async def ask(
     settings: config.Settings, question: str, *, top_k: int | None = None
 ) -> AsyncIterator[answer.AnswerEvent]:
     """Search, then stream the answer; the last event is an `answer.Answer`."""
-    hits = await asyncio.to_thread(find, settings, question, top_k=top_k or settings.ask.passages)
-    _, spec = open_collection(settings)
+    standing = open_collection(settings)
+    hits = await asyncio.to_thread(find, settings, question, top_k=top_k or settings.ask.passages, standing=standing)
     generator = await resolve.open_generator(settings)
-    params = ask_params(settings, spec, top_k=top_k)
+    params = ask_params(settings, standing.spec, top_k=top_k)
     try:
         async with aclosing(answer.answer(question, hits, generator, params)) as events:
             async for event in events:

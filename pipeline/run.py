@@ -10,21 +10,42 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from pipeline import changes, config, embedding, errors, executor, live, opening, publish, run_model, run_report, tasks
+from pipeline import (
+    changes,
+    config,
+    embedding,
+    errors,
+    executor,
+    guards,
+    live,
+    opening,
+    publish,
+    run_model,
+    run_report,
+    tasks,
+    unfinished,
+)
 from pipeline.changes import Scanned
+from pipeline.deadline import Deadline, TimeLimit
 from pipeline.executor import Context, Names
 from pipeline.models import EmbedderSpec
 from pipeline.progress import Progress
+from pipeline.record import Recorder
 from pipeline.report import Report
 from pipeline.run_model import Model
 from pipeline.run_report import Outcome
+from pipeline.stages import ingest
+from pipeline.stages.chunk import ChunkParams
 from pipeline.store import Collection, VectorLog
 from pipeline.workers import WorkerPool
+
+if TYPE_CHECKING:
+    from pipeline import quality
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +54,16 @@ STAGES = run_report.STAGES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the user asked for. `stages`: of STAGES; `folders`: for ingest; `max_delete`: share of the files, 0 to 1."""
+    """What the user asked for. `stages`: of STAGES; `folders`: for ingest; `max_delete`: share of the files, 0 to 1;
+    `end`: when it has to be over, whatever the settings say.
+    """
 
     stages: frozenset[str]
     folders: tuple[Path, ...] = ()
     pull: bool = False
     retry: bool = False
     max_delete: float = 0.2
+    end: Deadline = field(default_factory=Deadline)
 
 
 def worker_pool(settings: config.Settings) -> WorkerPool:
@@ -47,23 +71,45 @@ def worker_pool(settings: config.Settings) -> WorkerPool:
 
 
 def execute(settings: config.Settings, request: Request, progress: Progress) -> Report:
-    """Run the stages asked for on whatever is due, under the collection's lock.
+    """Run the stages asked for on whatever is due, under the collection's lock; leaves a report, whatever comes.
 
     Raises:
         PipelineError: with the exit code and the remedy. What was finished before it stays, and is not done again.
     """
+    outcome = Outcome(stages=request.stages, record=Recorder(progress))
+    return run_report.reported(settings, outcome, lambda: _execute(settings, request, outcome))
+
+
+def _execute(settings: config.Settings, request: Request, outcome: Outcome) -> Report:
+    # From here on: waiting for the lock is part of the night.
+    end = request.end.earlier_of(Deadline.of(settings.run.max_duration, settings.run.until))
     collection = opening.collection_of(settings)
     if "ingest" not in request.stages and not collection.exists:
         raise opening.nothing(settings)
     scanned = None
     if "ingest" in request.stages:  # before the lock makes a folder: a wrong DOCS leaves nothing behind
         scanned = changes.look(settings, collection, request.folders, retry=request.retry)
-    with collection.writing(settings.run.wait_lock_s):
-        if scanned is not None and settings.run.wait_lock_s:
+    with collection.writing(end.at_most(settings.run.wait_lock_s), outcome.record.message):
+        if scanned is not None and _is_outdated(scanned, collection):
             scanned = changes.look(settings, collection, request.folders, retry=request.retry)
-        report = asyncio.run(_Run(settings, request, collection, progress, scanned).go())
-        collection.write_report(msgspec.json.format(msgspec.json.encode(report.to_json()), indent=1))
-    return report
+        outcome.before = scanned.before if scanned is not None else None
+        limit = guards.time_limit(collection, end)
+        return asyncio.run(_Run(settings, request, collection, outcome, scanned, limit).go())
+
+
+async def embed_all(
+    settings: config.Settings, collection: Collection, model: Model, outcome: Outcome, limit: TimeLimit
+) -> None:
+    """Cut and embed every live document for `model`, which need not be the one that serves; closes it afterwards.
+    Publishes nothing. What the limit leaves undone, the next call does.
+    """
+    request = Request(stages=frozenset({"chunk", "embed"}))
+    await _Run(settings, request, collection, outcome, None, limit).work(model)
+
+
+def _is_outdated(scanned: Scanned, collection: Collection) -> bool:
+    """Whether another run has written a snapshot since."""
+    return collection.snapshots()[-1:] != ([scanned.before.number] if scanned.before is not None else [])
 
 
 @dataclass(slots=True)
@@ -71,12 +117,23 @@ class _Run:
     settings: config.Settings
     request: Request
     collection: Collection
-    progress: Progress
+    outcome: Outcome
     scanned: Scanned | None
-    outcome: Outcome = field(init=False)
+    limit: TimeLimit
+    unread: list[ingest.Due] = field(default_factory=list)  # what the time limit left out, and
+    unchunked: int = 0  # shards
+    questions: tuple[quality.Question, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.outcome = Outcome(stages=self.request.stages)
+        self.questions = ()
+        if self.settings.quality.questions:
+            from pipeline import quality  # search and LanceDB's part with it
+
+            self.questions = quality.load(self.settings)  # now: a wrong line must not cost a night
+
+    @property
+    def progress(self) -> Progress:
+        return self.outcome.record
 
     async def go(self) -> Report:
         if self.scanned is not None:
@@ -88,7 +145,14 @@ class _Run:
         if model is not None:
             self.outcome.spec = model.spec
             self.outcome.notes += [model.note] if model.note else []
+        await self.work(model)
+        return self._told(run_report.build(self.collection, self.settings, self.outcome))
+
+    async def work(self, model: Model | None) -> None:
+        """Run the stages; `model` is closed after them."""
         try:
+            if model is not None and self.settings.run.disk_check:
+                self._check_space(model.spec)
             with worker_pool(self.settings) as pool:
                 context = Context(
                     collection=self.collection,
@@ -96,12 +160,29 @@ class _Run:
                     options=changes.reader_options(self.settings),
                     pool=pool,
                     progress=self.progress,
+                    record=self.outcome.record,
+                    limit=self.limit,
                 )
                 await self._stages(context, model)
         finally:
             if model is not None and model.embedder is not None:
                 await model.embedder.aclose()
-        return run_report.build(self.collection, self.settings, self.outcome)
+
+    def _check_space(self, spec: EmbedderSpec) -> None:
+        files = unfinished.to_be_read(self.scanned) if self.scanned is not None else []
+        left = None if self._complete(spec) else self._live()
+        guards.check_run(self.settings, self.collection, spec, files, left)
+
+    def _told(self, report: Report) -> Report:
+        """The report, with what the time limit left undone."""
+        given_up = sum(failure.stage == "embed" for failure in report.failures)
+        lacking = report.chunks - report.vectors - given_up if "embed" in self.request.stages else 0
+        held = self.outcome.publication.note.held if self.outcome.publication is not None else 0
+        if not self.limit.begin.over() or not (self.unread or self.unchunked or lacking > 0 or held):
+            return report
+        return replace(
+            report, incomplete=True, files_left=len(self.unread), chunks_left=max(0, lacking), documents_held=held
+        )
 
     async def _stages(self, context: Context, model: Model | None) -> None:
         stages = self.request.stages
@@ -113,7 +194,7 @@ class _Run:
                 if model is not None and "chunk" in stages:
                     params = live.chunk_params(self.settings, model.spec)
                     tokenizer = live.tokenizer_path(self.collection, model.spec)
-                    group.create_task(executor.chunk_shards(context, params, tokenizer, shards, chunked))
+                    group.create_task(self._chunk(context, params, tokenizer, shards, chunked))
                 elif model is not None and "embed" in stages:
                     group.create_task(self._chunked_already(model.spec, shards, chunked))
                 if model is not None and "embed" in stages:
@@ -121,11 +202,30 @@ class _Run:
         except BaseExceptionGroup as caught:
             raise _first(caught) from caught
         if model is not None and "index" in stages:
-            self.outcome.publication = publish.publish(
-                self.collection, self.settings, model.spec, self._live(), self.progress, anew=self.request.retry
-            )
+            began = time.monotonic()
+            await self._publish(model)
+            self.outcome.publish_seconds = time.monotonic() - began
 
-    def _live(self) -> dict[str, frozenset[str]]:
+    async def _publish(self, model: Model) -> None:
+        """Show the new index to readers, unless the golden questions speak against it."""
+        gate = None
+        if self.questions and not self._complete(model.spec):
+            from pipeline import quality
+
+            gate = await quality.open_gate(self.settings, self.collection, self.questions, model.spec, model.embedder)
+        retry = self.request.retry
+        try:
+            self.outcome.publication = publish.publish(
+                self.collection, self.settings, model.spec, self._live(), self.progress, anew=retry, check=gate
+            )
+        finally:
+            self.outcome.quality = gate.verdict if gate is not None else None
+        if self.outcome.publication.changed and not self.limit.wait.over():
+            from pipeline import garbage
+
+            self.outcome.freed_bytes = garbage.tidy(self.collection, self.settings).freed_bytes
+
+    def _live(self) -> live.Live:
         return live.of_snapshot(self.collection.snapshot())
 
     def _retry_chunks(self, spec: EmbedderSpec) -> None:
@@ -143,25 +243,51 @@ class _Run:
         sent: set[str] = set()
         if self.request.retry and model is not None and "chunk" in self.request.stages:
             self._retry_chunks(model.spec)
-        complete = self._complete(model) and not self.request.retry
+        complete = model is not None and self._complete(model.spec) and not self.request.retry
         if not complete:
-            _send(live.of_snapshot(self.collection.snapshot()), sent, out)
+            _send(self._left(), sent, out)
         if self.scanned is not None:
-            done = await executor.ingest_files(context, self.scanned.found.files, self.scanned.plan.due, out)
-            self.outcome.fates, notes = changes.commit(self.collection, self.scanned, done, self.request.max_delete)
-            self.outcome.notes += notes
+            await self._ingest(context, self.scanned, out)
             if not complete:
                 _send(self._live(), sent, out)
         out.put_nowait(None)
 
-    def _complete(self, model: Model | None) -> bool:
+    def _left(self) -> Iterable[str]:
+        """The shards in which earlier runs may have left something to do; newest first where the time is limited."""
+        snapshot = self.collection.snapshot()
+        return unfinished.shards_newest_first(snapshot) if self.limit.is_set else live.of_snapshot(snapshot)
+
+    async def _ingest(self, context: Context, scanned: Scanned, out: Names) -> None:
+        """Read what is due, as far as the time allows, and commit the snapshot."""
+        files, due = scanned.found.files, scanned.plan.due
+        order = unfinished.newest_first(due, files) if self.limit.is_set else due
+        done = await executor.ingest_files(context, files, order, out)
+        self.unread = unfinished.unread(scanned, done.rows)
+        reached = unfinished.reached(scanned, self.unread)
+        fates, notes = changes.commit(self.collection, reached, done, self.request.max_delete)
+        carried = sum(item.previous is not None and item.previous["status"] == "ok" for item in self.unread)
+        carried += len(scanned.plan.gone) - len(reached.plan.gone)
+        self.outcome.fates = fates | {"unchanged": fates["unchanged"] - carried}
+        self.outcome.notes += notes
+
+    def _complete(self, spec: EmbedderSpec) -> bool:
         """Whether every live document of the last snapshot is chunked, embedded and published with these settings."""
         note = self.collection.published()
-        if model is None or note is None or note.rows != note.chunks:
+        if note is None or note.rows != note.chunks:
             return False
-        chunks_fp = live.chunk_params(self.settings, model.spec).fingerprint()
-        now = (live.hash_of(self._live()), chunks_fp, live.vectors_fp(model.spec))
+        chunks_fp = live.chunk_params(self.settings, spec).fingerprint()
+        now = (live.hash_of(self._live()), chunks_fp, live.vectors_fp(spec))
         return now == (note.live, note.chunks_fp, note.vectors_fp)
+
+    def _is_idle(self, spec: EmbedderSpec) -> bool:
+        """Whether no file is due and earlier runs left nothing."""
+        due = self.scanned is not None and self.scanned.plan.due
+        return not due and not self.request.retry and self._complete(spec)
+
+    async def _chunk(
+        self, context: Context, params: ChunkParams, tokenizer: Path | None, names: Names, out: Names
+    ) -> None:
+        self.unchunked = await executor.chunk_shards(context, params, tokenizer, names, out)
 
     async def _chunked_already(self, spec: EmbedderSpec, names: Names, out: Names) -> None:
         """`embed` without `chunk`: what has a chunk file goes on, what has none is said."""
@@ -180,9 +306,14 @@ class _Run:
     async def _embed(self, context: Context, model: Model, names: Names) -> None:
         assert model.embedder is not None
         spec, began = model.spec, time.monotonic()
+        if self._is_idle(spec):
+            return  # nothing will be named: the log, 24 bytes a vector, is not opened
         vectors = live.vector_log(self.collection, spec)
         chunks_fp = live.chunk_params(self.settings, spec).fingerprint()
-        source = embedding.Source(context, spec, vectors, chunks_fp, lambda: self._begin(model, vectors))
+        last = self._live().keys() if self.limit.is_set else ()  # what is new comes before what was left
+        source = embedding.Source(
+            context, spec, vectors, chunks_fp, lambda: self._begin(model, vectors), live=self._live(), last=last
+        )
         tokenizer = tasks.tokenizer(spec.tokenizer, live.tokenizer_path(self.collection, spec))
         self.outcome.embedding = await embedding.embed_shards(
             context, model.embedder, vectors, source, names, tokenizer
@@ -194,7 +325,7 @@ class _Run:
     async def _begin(self, model: Model, vectors: VectorLog) -> embedding.Server:
         """Who embeds, and what it need not be sent: a text it refused is tried on another version, or when asked."""
         assert model.embedder is not None
-        version = await embedding.ask_server(model.embedder, vectors)
+        version = self.outcome.server_version = await embedding.ask_server(model.embedder, vectors)
         made_by = f"{live.vectors_fp(model.spec)} {version}".strip()
         skip = frozenset[str]() if self.request.retry else live.rejected_keys(self.collection, made_by)
         return embedding.Server(made_by=made_by, skip=skip)
@@ -214,7 +345,7 @@ def _first(caught: BaseExceptionGroup[BaseException]) -> BaseException:
     return (ours or flat)[0]
 
 
-def _send(shards: live.Live, sent: set[str], out: Names) -> None:
+def _send(shards: Iterable[str], sent: set[str], out: Names) -> None:
     for shard in shards:
         if shard not in sent:
             sent.add(shard)

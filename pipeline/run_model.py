@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from pipeline import config, errors
+from pipeline import config, errors, opening
 from pipeline.models import Embedder, EmbedderSpec, Storage, resolve
 from pipeline.progress import Progress
 from pipeline.store import Collection
@@ -38,9 +38,11 @@ async def open_model(
         return Model(spec=recorded)
     if stages == {"index"}:
         raise errors.NoIndex("Nothing has been embedded yet.", "Run `pipeline embed` first, or `pipeline run DOCS`.")
+    if recorded is not None:
+        settings = opening.settings_for(settings, recorded)
     storage = _storage(settings, recorded)
-    pulled = _Pulled(progress) if pull else None
-    choice = await resolve.open_embedder(settings, recorded, pull=pulled)
+    pulled = Pulled(progress) if pull else None
+    choice = await resolve.open_embedder(settings, recorded, pull=pulled, later=True)
     if choice.note:
         progress.message(choice.note)
     spec = dataclasses.replace(choice.embedder.spec, storage=storage)
@@ -82,7 +84,7 @@ def _storage(settings: config.Settings, recorded: EmbedderSpec | None) -> Storag
 
 
 @dataclass(slots=True)
-class _Pulled:
+class Pulled:
     """How far a pull is, as progress."""
 
     progress: Progress

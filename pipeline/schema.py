@@ -27,12 +27,14 @@ SNAPSHOT = _schema(
     pa.field("mtime_ns", pa.int64(), nullable=False),
     pa.field("inode", pa.int64(), nullable=False),  # 0 where the file system has none
     pa.field("content_hash", pa.string(), nullable=False),  # "" for a file that could not be opened
-    pa.field("doc_id", pa.string()),  # null unless status is "ok"
+    pa.field("doc_id", pa.string()),  # null unless "ok", or a passing failure left a known document as it was
     pa.field("doc_hash", pa.string()),
     pa.field("shard", pa.string()),
     pa.field("reader", pa.string(), nullable=False),  # name/version, what read or refused the file
     pa.field("status", pa.string(), nullable=False),  # "ok" or the kind of its DocumentError or WorkerError
 )
+
+SCAN = _schema(*(SNAPSHOT.field(name) for name in ("uri", "size", "mtime_ns", "inode")))  # a file as it lies there now
 
 BLOCK = pa.struct(
     [
@@ -100,6 +102,11 @@ def vector_column(vectors_: NDArray[np.float32], field: pa.Field[Any]) -> pa.Arr
     return column
 
 
+def to_int64(value: int) -> int:
+    """A number of a `stat` as a column can hold it: inodes have 64 bits, and times go beyond the year 2262."""
+    return value if -(1 << 63) <= value < 1 << 63 else value & ((1 << 63) - 1)
+
+
 def strings(column: pa.ChunkedArray[Any] | pa.Array[Any]) -> list[str]:
     """The values of a string column that holds no null."""
     return cast("list[str]", column.to_pylist())
@@ -120,17 +127,15 @@ def check(table: pa.Table, expected: pa.Schema, what: str) -> pa.Table:
     if table.schema.names != expected.names:
         raise errors.CorruptStore(
             f"{what}: columns {table.schema.names} instead of {expected.names}",
-            "Move the collection's folder away and build it again: pipeline run DOCS",
+            errors.MEND,
         )
     for field in expected:
         if not field.nullable and table.column(field.name).null_count:
             raise errors.CorruptStore(
                 f"{what}: null in column {field.name}",
-                "Move the collection's folder away and build it again: pipeline run DOCS",
+                errors.MEND,
             )
     try:
         return table.cast(expected)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise errors.CorruptStore(
-            f"{what}: {error}", "Move the collection's folder away and build it again: pipeline run DOCS"
-        ) from error
+        raise errors.CorruptStore(f"{what}: {error}", errors.MEND) from error

@@ -27,7 +27,7 @@ def examine(settings: config.Settings) -> Status:
     live_ = live.of_snapshot(snapshot)
     counts = live.count(collection, settings, spec, live_)
     failures = live.failures(collection, settings, spec, snapshot)
-    shown = (note.live, note.rows) if note is not None else (live.hash_of({}), 0)
+    shown = (note.live, note.rows) if note is not None else (live.NOTHING.hash, 0)
     behind = shown != (live.hash_of(live_), counts.vectors)
     sources = snapshot.sources if snapshot else ()
     return Status(

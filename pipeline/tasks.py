@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
+import re
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
-from pipeline import errors, ids, readers, schema
+from pipeline import errors, ids, readers, record, schema
 from pipeline.models import Tokenizer
 from pipeline.stages import ingest
 
@@ -21,12 +25,16 @@ if TYPE_CHECKING:
     from pipeline.stages.chunk import ChunkParams
     from pipeline.store import Collection
 
+# What ends a sentence, with the quotes and brackets that may follow, or a line.
+_ENDS = re.compile(r"[.!?:;。！？：；…][\"'”’»)\]}」』）】*_`]*\s*\Z|\n")
 _BLOCK = 1 << 20  # bytes of a file hashed at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """A file as read: the document's row, or why there is none. `same`: it has the content that was known already."""
+    """A file as read: the document's row, or why there is none. `same`: it has the content that was known already;
+    `seconds`: how long it kept the worker busy.
+    """
 
     seen: ingest.Seen
     content_hash: str
@@ -35,9 +43,10 @@ class Read:
     same: bool = False
     kind: str = "ok"
     reason: str = ""
+    seconds: float = 0.0
 
 
-def _hash_file(path: bytes, size: int) -> str:
+def hash_file(path: bytes, size: int) -> str:
     """The content hash of a regular file of `size` bytes, "" when it cannot be read (then reading tells why)."""
     state = hashlib.blake2b(digest_size=ids.LENGTH // 2)
     try:
@@ -51,10 +60,16 @@ def _hash_file(path: bytes, size: int) -> str:
 
 def read(path: bytes, seen: ingest.Seen, options: readers.ReaderOptions, known_hash: str) -> Read:
     """Open a file, and read it unless its content has `known_hash`."""
-    if known_hash and _hash_file(path, seen.size) == known_hash:
+    began = time.monotonic()
+    return replace(_read(path, seen, options, known_hash), seconds=time.monotonic() - began)
+
+
+def _read(path: bytes, seen: ingest.Seen, options: readers.ReaderOptions, known_hash: str) -> Read:
+    if known_hash and hash_file(path, seen.size) == known_hash:
         return Read(seen=seen, content_hash=known_hash, reader="", same=True)
     result = readers.read_file(path, seen.uri, options)
-    now = ingest.Seen(uri=seen.uri, size=result.size, mtime_ns=result.mtime_ns, inode=result.inode)
+    mtime_ns, inode = schema.to_int64(result.mtime_ns), schema.to_int64(result.inode)
+    now = ingest.Seen(uri=seen.uri, size=result.size, mtime_ns=mtime_ns, inode=inode)
     if result.document is None:
         seen = seen if not result.content_hash else now  # never opened: what the scan saw
         return Read(
@@ -85,13 +100,41 @@ def tokenizer(identity: str, path: Path | None) -> Tokenizer:
     raise errors.CorruptStore(f"The tokenizer {identity} of this collection is missing.", "Run `pipeline run` again.")
 
 
-def chunk(collection: Collection, shard: str, params: ChunkParams, tokenizer_path: Path | None) -> int:
-    """Chunk a document shard and write its chunk file; returns the number of chunks."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunked:
+    """A shard's chunk file: its rows, how many are in each bin of lengths (record.BIN_TOKENS), and how many end inside
+    a sentence or line that is longer than a chunk.
+    """
+
+    rows: int
+    lengths: tuple[int, ...]
+    split: int
+
+
+def chunk(collection: Collection, shard: str, params: ChunkParams, tokenizer_path: Path | None) -> Chunked:
+    """Chunk a document shard and write its chunk file."""
     from pipeline.stages import chunk as stage
 
-    table = stage.chunk_documents(collection.read_documents(shard), params, tokenizer(params.tokenizer, tokenizer_path))
+    documents = collection.read_documents(shard)
+    table = stage.chunk_documents(documents, params, tokenizer(params.tokenizer, tokenizer_path))
     collection.write_chunks(params.fingerprint(), shard, table)
-    return table.num_rows
+    return Chunked(rows=table.num_rows, lengths=_lengths(table), split=_split(documents, table))
+
+
+def _lengths(chunks: pa.Table) -> tuple[int, ...]:
+    bins = np.minimum(chunks["tokens"].to_numpy() // record.BIN_TOKENS, record.BINS - 1)
+    return tuple(np.bincount(bins, minlength=record.BINS).tolist())
+
+
+def _split(documents: pa.Table, chunks: pa.Table) -> int:
+    """How many chunks end where neither a line nor a sentence does."""
+    texts = dict(zip(schema.strings(documents["doc_id"]), schema.strings(documents["text"]), strict=True))
+    starts, ends = (chunks[name].to_numpy().tolist() for name in ("start", "end"))
+    spans = zip(schema.strings(chunks["doc_id"]), starts, ends, strict=True)
+    return sum(
+        before == doc and not _ENDS.search(texts[doc], max(0, last - 4), start)
+        for (before, _, last), (doc, start, _) in itertools.pairwise(spans)
+    )
 
 
 def chunk_one(
@@ -132,3 +175,29 @@ def preview(
     chunks = zip(schema.strings(table["embed_key"]), table["tokens"].to_pylist(), strict=True)
     row = {"doc_hash": result.row["doc_hash"]}
     return Preview(read=replace(result, row=row), chunks=tuple((key, int(count or 0)) for key, count in chunks))
+
+
+def preview_shard(
+    collection: Collection, shard: str, docs: frozenset[str], params: ChunkParams, tokenizer_path: Path | None
+) -> tuple[tuple[str, int], ...]:
+    """Key and tokens of each chunk that these documents of a shard would have; nothing is written."""
+    from pipeline.stages import chunk as stage
+
+    documents = collection.read_documents(shard)
+    chosen = documents.filter(pa.array([doc in docs for doc in schema.strings(documents["doc_id"])], pa.bool_()))
+    table = stage.chunk_documents(chosen, params, tokenizer(params.tokenizer, tokenizer_path))
+    return tuple(zip(schema.strings(table["embed_key"]), table["tokens"].to_numpy().tolist(), strict=True))
+
+
+def inspect(
+    path: bytes, seen: ingest.Seen, options: readers.ReaderOptions, params: ChunkParams, tokenizer_path: Path | None
+) -> tuple[Read, list[dict[str, Any]]]:
+    """A file as read, and the rows (schema.CHUNKS) of its chunks."""
+    from pipeline.stages import chunk as stage
+
+    result = read(path, seen, options, "")
+    if result.row is None:
+        return result, []
+    documents = pa.Table.from_pylist([result.row], schema=schema.DOCUMENTS)
+    table = stage.chunk_documents(documents, params, tokenizer(params.tokenizer, tokenizer_path))
+    return result, table.to_pylist()

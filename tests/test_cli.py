@@ -353,7 +353,7 @@ def test_completion_scripts(tmp_path: Path, shell: str) -> None:
 def test_completion_completes(tmp_path: Path) -> None:
     env = {"_PIPELINE_COMPLETE": "bash_complete", "COMP_WORDS": "pipeline s", "COMP_CWORD": "1"}
     done = start(tmp_path, env=env)
-    assert set(done.stdout.split()) == {"plain,search", "plain,serve", "plain,status"}
+    assert set(done.stdout.split()) == {"plain,schedule", "plain,search", "plain,serve", "plain,status"}
 
 
 # --- speaking

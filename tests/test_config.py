@@ -115,11 +115,15 @@ def test_variables(tmp_path: Path, name: str, text: str, key: str, value: object
 
 def test_every_key_has_a_variable_that_sets_it(tmp_path: Path) -> None:
     """Its default, written as text, is accepted and attributed to the variable."""
+    shaped = {
+        "openai.url": "http://127.0.0.1:8080/v1",
+        "run.max_duration": "1h30m",
+        "run.until": "06:00",
+        "report.metrics_file": "pipeline-{collection}.prom",
+    }
     for key, value in config_load.flatten(config.Settings()).items():
         text = ",".join(value) if isinstance(value, tuple) else str(value).lower() if value != "" else "x"
-        name = config_load.variable(key)
-        if key == "openai.url":
-            text = "http://127.0.0.1:8080/v1"
+        name, text = config_load.variable(key), shaped.get(key, text)
         if text:
             assert load(tmp_path, env={name: text}).origins[key] == name
 
@@ -186,6 +190,8 @@ def test_two_variables_for_one_setting_must_agree(tmp_path: Path) -> None:
         ("[run]\nmax_delete = 0", "run.max_delete = 0", "above 0, at most 1"),
         ("[run]\nmax_delete = 1.01", "run.max_delete = 1.01", "above 0, at most 1"),
         ("[run]\nmax_delete = nan", "run.max_delete = nan", "above 0, at most 1"),
+        ("[run]\nmax_duration = '6'", 'run.max_duration = "6"', 'such as "6h"'),
+        ("[run]\nuntil = '24:00'", 'run.until = "24:00"', 'a time of day such as "06:00"'),
         ("[run]\nwait_lock_s = inf", "run.wait_lock_s = inf", "a number from 0 to 604800"),
         ("[generate]\ntemperature = -1", "generate.temperature = -1", "a number from 0 to 2"),
         ("[ollama]\nkeep_alive = 'soon'", 'ollama.keep_alive = "soon"', '"30m"'),

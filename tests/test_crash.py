@@ -1,25 +1,64 @@
-"""SIGKILL at random moments of whole runs, and what Ctrl-C leaves: nothing is lost, nothing is too much."""
+"""SIGKILL at random moments of whole nights, and what Ctrl-C leaves: nothing is lost, nothing is too much."""
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
+import time
 from pathlib import Path
 
-import pytest
-
-from benchmarks import common, crash, incremental
+from benchmarks import common, crash, incremental, onlooker
+from pipeline import ids
 from pipeline.models import canary
 from tests.fake_ollama.client import FakeOllama
 
 
-def test_killed_runs_end_like_an_undisturbed_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Few rounds here; many more: python -m benchmarks.crash."""
-    (tmp_path / "docs").mkdir()
-    incremental.generate(tmp_path / "docs", files=20, paragraphs=10)
-    with FakeOllama(vectors="hash", cost_us_per_token=60.0) as server:
-        assert crash.rounds(tmp_path, tmp_path / "docs", server, 3, random.Random(5)) == 0, capsys.readouterr().out
+def test_killed_nights_end_like_undisturbed_ones(tmp_path: Path) -> None:
+    """One night here, while somebody searches; many more, and torn files: python -m benchmarks.crash."""
+    with FakeOllama(vectors="hash") as server:
+        tally = crash.trial(tmp_path, server, 2, random.Random(5), per_night=2, most_gc=0, files=24)
+    assert tally.wrong == []
+    assert tally.kills >= 1
+    assert tally.nights >= 1
+    assert tally.looks > tally.kills
+    assert tally.sent > 0
+
+
+def test_where_a_run_is_can_be_told_from_its_files(tmp_path: Path) -> None:
+    """The marks that the kills are counted by, in the order in which a run leaves them."""
+    for folder in ("documents", "chunks/f", "vectors/f", "tmp", "published", "index/t.lance/_refs/tags"):
+        (tmp_path / folder).mkdir(parents=True)
+    for folder in ("data", "_versions", "_indices"):
+        (tmp_path / "index" / "t.lance" / folder).mkdir()
+    watch = crash.Watch(tmp_path, 17, "parse")
+    assert watch.phase() == "start, scan"
+    (tmp_path / "LOCK").write_text('{"pid": 17}')
+    marks = [  # in chunks/ and the like the folder's time is what counts
+        ("parse", "LOCK2"),
+        ("chunk", "documents/a"),
+        ("embed", "chunks/f/a"),
+        ("table write", "index/t.lance/data/a"),
+        ("index build", "index/t.lance/_indices/a"),
+        ("optimise", "index/t.lance/_versions/a"),
+        ("publish", "index/t.lance/_refs/tags/live.json"),
+        ("after publication", "published/1.json"),
+    ]
+    began_ns = time.time_ns()
+    for number, (phase, name) in enumerate(marks, start=1):
+        path = tmp_path / name
+        path.touch()
+        for changed in (path, path.parent):  # a second later each: the file system's clock may be coarse
+            os.utime(changed, ns=(began_ns, began_ns + number * 10**9))
+        assert watch.phase() == phase
+    assert [crash.resumes_at(phase) for phase in ("chunk", "embed", "publish")] == ["chunk", "embed", "compare"]
+
+
+def test_an_onlooker_tells_what_fails(tmp_path: Path) -> None:
+    look = onlooker.Eyes(tmp_path, "word").look()
+    assert (look.rows, look.digest) == (0, "")
+    assert look.error.startswith("NoIndex: ")
 
 
 def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
@@ -39,11 +78,5 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
         common.pipeline(*arguments)
         texts = server.texts()
     held = common.content(tmp_path / "data")
-    assert set(held["keys"]) == set(texts_to_keys([text for text in texts if text != canary.TEXT]))
-    assert len(texts) - len(set(texts)) <= min(done, crash.IN_FLIGHT)
-
-
-def texts_to_keys(texts: list[str]) -> list[str]:
-    from pipeline import ids
-
-    return [ids.embed_key(text) for text in texts]
+    assert set(held["keys"]) == {ids.embed_key(text) for text in texts if text != canary.TEXT}
+    assert len(texts) - len(set(texts)) <= min(done, incremental.IN_FLIGHT)

@@ -183,7 +183,7 @@ def test_another_digest_than_the_collections_fails(ollama: FakeOllama) -> None:
     )
     check = one(look(ollama.url, recorded=spec), "self-test")
     assert (check.level, "ffffffffffff" in check.detail) == ("fail", True)
-    assert "run DOCS" in check.remedy
+    assert "pipeline migrate" in check.remedy
 
 
 # --- where it computes

@@ -11,7 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -233,10 +233,133 @@ def test_old_versions_are_freed_only_after_their_time(tmp_path: Path) -> None:
         table.finish(vector_index_from=FROM)
     kept = len(versions(tmp_path))
     add(table, range(40, 50))
-    table.finish(vector_index_from=FROM, keep=timedelta(milliseconds=1))
-    assert kept > 4
+    newest = table.finish(vector_index_from=FROM).version
+    lance.Reader.open(tmp_path, NAME, newest - 1)
+    table.clean(1)
+    assert len(versions(tmp_path)) > kept > 4
+    table.clean(newest)
+    assert len(versions(tmp_path)) > kept  # all are younger than the slack
+    table.clean(newest, slack=timedelta(0))
     assert len(versions(tmp_path)) == 1
     assert published(tmp_path) == texts(range(50))
+    with pytest.raises(errors.NoIndex, match="not there any more"):
+        lance.Reader.open(tmp_path, NAME, newest - 1)
+
+
+def test_a_reader_keeps_its_version_through_publications_and_clean_ups(tmp_path: Path) -> None:
+    table = opened(tmp_path)
+    add(table, range(10))
+    first = table.finish(vector_index_from=FROM).version
+    reader = lance.Reader.open(tmp_path, NAME, first)
+    stop, seen = threading.Event(), []
+
+    def read() -> None:
+        while not stop.is_set():
+            words = reader.text("ledger", 100).num_rows
+            seen.append((words, reader.vector(passages.direction(1.0), 100).num_rows, reader.count()))
+
+    watching = threading.Thread(target=read)
+    watching.start()
+    try:
+        for night in range(1, 6):
+            table.delete(chunk_ids(range(night)))
+            add(table, range(night * 10, night * 10 + 10))
+            table.finish(vector_index_from=FROM)
+            table.clean(first, slack=timedelta(0))
+    finally:
+        stop.set()
+        watching.join()
+    assert set(seen) == {(10, 10, 10)}
+    assert published(tmp_path) == texts(range(5, 60))
+    table.clean(table.publish().version, slack=timedelta(0))
+    assert len(versions(tmp_path)) == 1
+
+
+def test_many_small_publications_do_not_grow_the_disk(tmp_path: Path) -> None:
+    table = opened(tmp_path)
+    add(table, range(300))
+    previous = table.finish(vector_index_from=FROM).version
+    sizes = []
+    for night in range(12):
+        table.delete(chunk_ids(range(night * 5, night * 5 + 5)))
+        add(table, range(300 + night * 5, 305 + night * 5))
+        newest = table.finish(vector_index_from=FROM).version
+        table.clean(previous, slack=timedelta(0))
+        previous = newest
+        sizes.append(sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()))
+    assert max(sizes[2:]) < 1.3 * min(sizes[2:])
+    assert published(tmp_path) == texts(range(60, 360))
+
+
+def test_the_indexes_cover_every_row_that_was_published(tmp_path: Path) -> None:
+    some = clustered(700, 32)
+    table = lance.Table.open(tmp_path, NAME, 32, MADE_BY)
+    for start, end in ((0, 500), (500, 520), (520, 521)):
+        table.add(passages.rows(some[start:end], 32).to_reader())
+        table.finish(vector_index_from=300)
+        reader = table.reader()
+        assert {index.num_unindexed_rows for index in lance._indices(reader._table).values()} == {0}
+        assert set(lance._indices(reader._table)) == {"words", "vector"}
+        last = some[end - 1]
+        published_ = lance.Reader.open(tmp_path, NAME)
+        assert published_.text(f"row {end - 1}", 3).column("text")[0].as_py() == last.text
+        assert last.uri in published_.vector(passages.direction(*last.vector, dims=32), 10).column("uri").to_pylist()
+
+
+def hours(*ago: float) -> dict[int, datetime]:
+    """Versions 1, 2, ... and when they were made."""
+    return {number: NOW - timedelta(hours=hour) for number, hour in enumerate(ago, start=1)}
+
+
+NOW = datetime(2026, 3, 1, 2, 30)
+
+
+@pytest.mark.parametrize(
+    ("made", "oldest", "age"),
+    [
+        (hours(9, 5, 1), 2, 5.0),
+        (hours(9, 5, 1), 3, 1.0),
+        (hours(9, 5, 1), 1, None),
+        (hours(9, 5, 1), 0, None),
+        (hours(9, 5, 1), 50, 1.0),  # a number from before the table was built anew
+        (hours(9, 5, 7, 1), 2, 7.0),  # the clock was set back: 3 came after 2, and must stay
+        (hours(5, 9, 1), 2, None),
+        (hours(-1, -2, 0), 3, None),  # those that may go are of a time to come
+        (hours(0, -3, -4), 2, None),
+        (hours(1), 1, None),
+    ],
+)
+def test_versions_go_by_their_age(made: dict[int, datetime], oldest: int, age: float | None) -> None:
+    found = lance_disk.age_to_free(made, oldest, NOW, timedelta(0))
+    assert found == (None if age is None else timedelta(hours=age))
+    if found is not None:
+        stay = {number for number, moment in made.items() if moment >= NOW - found}
+        assert {number for number in made if number >= min(oldest, max(made))} <= stay
+        later = lance_disk.age_to_free(made, oldest, NOW, timedelta(seconds=30))
+        assert later == found + timedelta(seconds=30)
+
+
+def test_the_newest_version_can_be_looked_at_before_it_is_published(tmp_path: Path) -> None:
+    table = opened(tmp_path)
+    add(table, range(10))
+    table.finish(vector_index_from=FROM)
+    add(table, range(10, 12))
+    assert table.prepare(vector_index_from=FROM)
+    assert table.reader().count() == 12
+    assert published(tmp_path) == texts(range(10))
+    assert table.publish().changed
+    assert published(tmp_path) == texts(range(12))
+    assert not table.prepare(vector_index_from=FROM)
+
+
+def test_a_version_is_known_without_opening_anything(tmp_path: Path) -> None:
+    assert not lance.is_published(tmp_path, NAME)
+    table = opened(tmp_path)
+    assert not lance.is_published(tmp_path, NAME)
+    version = table.finish(vector_index_from=FROM).version
+    assert lance.is_published(tmp_path, NAME)
+    assert lance.is_published(tmp_path, NAME, version)
+    assert not lance.is_published(tmp_path, NAME, version + 1)
 
 
 def test_two_tables_share_a_folder(tmp_path: Path) -> None:
@@ -446,6 +569,38 @@ def test_a_torn_head_is_undone_by_the_writer(tmp_path: Path, caplog: pytest.LogC
     assert published(tmp_path) == texts(range(12))
 
 
+def test_a_torn_head_bars_no_reader_of_what_is_published(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The machine is up again and the next night is far: questions are answered, and nothing is written for them."""
+    passages.publish(tmp_path, passages.numbered(range(10)))
+    table = opened(tmp_path)
+    version = table.finish(vector_index_from=FROM).version
+    add(table, range(10, 12))
+    newest_manifest(tmp_path).write_bytes(b"")
+    before = sorted(tmp_path.rglob("*"))
+    reader = lance.Reader.open(tmp_path, NAME, version)
+    found = reader.vector(passages.direction(1.0), 100)
+    assert set(found.column("text").to_pylist()) == texts(range(10))
+    assert reader.text("passage", 100).num_rows == 10
+    assert "what is published can be read" in caplog.text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_torn_vector_index_after_the_tag_goes_back_to_the_tag(tmp_path: Path) -> None:
+    passages.publish(tmp_path, passages.numbered(range(300)))
+    table = opened(tmp_path)
+    add(table, range(300, 310))
+    table.prepare(vector_index_from=256)
+    torn = list((tmp_path / f"{NAME}.lance" / "_indices").rglob("*.idx"))
+    for path in torn:
+        path.write_bytes(path.read_bytes()[:100])
+    assert torn
+    again = opened(tmp_path)
+    assert again.count() == 300
+    add(again, range(300, 310))
+    again.finish(vector_index_from=256)
+    assert published(tmp_path) == texts(range(310))
+
+
 def test_a_torn_data_file_after_the_tag_goes_back_to_the_tag(tmp_path: Path) -> None:
     passages.publish(tmp_path, passages.numbered(range(10)))
     data = tmp_path / f"{NAME}.lance" / "data"
@@ -489,7 +644,7 @@ def test_lost_data_files_are_an_error_of_ours(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / f"{NAME}.lance" / "data")
     with pytest.raises(errors.StoreError) as caught:
         lance.Reader.open(tmp_path, NAME).vector(passages.direction(1.0), 3)
-    assert "made anew" in caught.value.remedy
+    assert "check --fix" in caught.value.remedy
     assert ".rs:" not in caught.value.message
     assert reader.count() == 10  # from the manifest
 
@@ -522,7 +677,9 @@ def night(folder: Path) -> None:
     table.delete([key for key, value in have.items() if wanted.get(key) != value])
     missing = [wanted[key] != have.get(key) for key in desired.column("chunk_id").to_pylist()]
     table.add(desired.filter(pa.array(missing)).to_reader(max_chunksize=20))
+    before = lance._live_version(table._table)
     table.finish(vector_index_from=300)
+    table.clean(before or 1, slack=timedelta(0))  # readers may be on the one that was published until now
 
 
 def wait_then_night(folder: str) -> None:

@@ -114,3 +114,19 @@ def test_an_answer_in_any_order_is_read_in_the_texts_order() -> None:
         [],
         False,
     )
+
+
+def test_equal_beginnings_are_looked_at_to_their_end() -> None:
+    long = np.zeros((3, 8), dtype=np.float32)
+    long[:, 0] = 0.6
+    long[[0, 1, 2], [4, 5, 4]] = 0.8
+    assert not vectors.distinct(long)
+    assert vectors.twins(long, ["a", "b", "c"]) == [(0, 2)]
+    assert vectors.distinct(RIGHT)
+    assert vectors.distinct(RIGHT[:0])
+
+
+@pytest.mark.parametrize("length", [0.0, 0.99, 1.01, np.nan, np.inf, 1e20])
+def test_the_quick_look_lets_nothing_wrong_pass(length: float) -> None:
+    assert vectors.near_unit(RIGHT)
+    assert not vectors.near_unit(np.concatenate([RIGHT, np.array([[0, 0, length, 0]], dtype=np.float32)]))

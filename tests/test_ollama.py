@@ -314,11 +314,44 @@ def test_what_is_cut_in_silence_shows_in_the_count_and_is_refused(fake: FakeOlla
 
 
 @pytest.mark.parametrize("warm", [False, True])
-def test_a_count_that_drifts_stops_the_run(era: FakeOllama, warm: bool) -> None:
-    era.set_fault("wrong_count", after=int(warm))
-    with pytest.raises(errors.ModelMismatch, match="tokenizer") as caught:
-        embed(era, TEXTS, warm=warm)
-    assert "doctor" in caught.value.remedy
+def test_a_count_that_drifts_stops_the_run_when_it_is_seen_again(era: FakeOllama, warm: bool) -> None:
+    async def work(embedder: ollama.OllamaEmbedder) -> errors.ModelMismatch:
+        if warm:
+            await embedder.embed(["warm"], tokens=1)
+        era.set_fault("wrong_count")
+        with pytest.raises(errors.TransientFault, match=r"where (17|23) are expected"):
+            await embedder.embed(TEXTS, tokens=count(TEXTS))
+        with pytest.raises(errors.ModelMismatch, match="tokenizer") as caught:
+            await embedder.embed(TEXTS, tokens=count(TEXTS))
+        return caught.value
+
+    found = with_embedder(era, work)
+    assert "doctor" in found.remedy
+    assert found.exit_code == 12
+
+
+def test_a_server_that_counts_wrongly_again_and_again_is_not_asked_for_ever(fake: FakeOllama) -> None:
+    async def work(embedder: ollama.OllamaEmbedder) -> None:
+        fake.set_fault("wrong_count")
+        for i in range(2):
+            with pytest.raises(errors.TransientFault):
+                await embedder.embed([f"text {i}"], tokens=2)
+        with pytest.raises(errors.ModelMismatch):
+            await embedder.embed(["text 2"], tokens=2)
+
+    with_embedder(fake, work)
+
+
+def test_one_wrong_count_is_a_fault_like_others(era: FakeOllama) -> None:
+    async def work(embedder: ollama.OllamaEmbedder) -> None:
+        for _ in range(3):
+            era.set_fault("wrong_count", count=1)
+            with contextlib.suppress(errors.TransientFault):  # none where /api/embed was asked at once after base64
+                await embedder.embed(TEXTS, tokens=count(TEXTS))
+            assert len((await embedder.embed(TEXTS, tokens=count(TEXTS))).vectors) == len(TEXTS)
+
+    with_embedder(era, work)
+    assert [fault["fired"] for fault in era.faults()] == [1, 1, 1]
 
 
 def test_an_update_of_the_server_between_two_batches_is_no_drift(fake: FakeOllama) -> None:
@@ -337,8 +370,9 @@ def test_an_update_of_the_server_between_two_batches_is_no_drift(fake: FakeOllam
 def test_specials_of_an_unknown_tokenizer_are_learned_once_and_must_then_hold(fake: FakeOllama) -> None:
     async def work(embedder: ollama.OllamaEmbedder) -> None:
         await embedder.embed(TEXTS, tokens=count(TEXTS))
-        with pytest.raises(errors.ModelMismatch):
-            await embedder.embed(TEXTS, tokens=count(TEXTS) + 1)
+        for kind in (errors.TransientFault, errors.ModelMismatch):
+            with pytest.raises(kind):
+                await embedder.embed(TEXTS, tokens=count(TEXTS) + 1)
 
     with_embedder(fake, work, counting=ollama.Counting(exact=True))
 

@@ -34,14 +34,14 @@ TABLE: list[tuple[str, int, str, type[errors.ModelError], str]] = [
         "too_long",
     ),
     # the runner died: 500 until 0.13.2, 400 since
-    (OLD, 500, EOF, errors.TransientFault, ""),
-    (NINE, 500, EOF, errors.TransientFault, ""),
-    (NEW, 400, EOF, errors.TransientFault, ""),
-    (TODAY, 400, EOF, errors.TransientFault, ""),
-    (TODAY, 400, "dial tcp 127.0.0.1:39143: connect: connection refused", errors.TransientFault, ""),
-    (TODAY, 400, "read tcp 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer", errors.TransientFault, ""),
-    (TODAY, 500, "llama-server process has terminated: exit status 2", errors.TransientFault, ""),
-    (TODAY, 500, "llama runner process no longer running: -1", errors.TransientFault, ""),
+    (OLD, 500, EOF, errors.RunnerFault, ""),
+    (NINE, 500, EOF, errors.RunnerFault, ""),
+    (NEW, 400, EOF, errors.RunnerFault, ""),
+    (TODAY, 400, EOF, errors.RunnerFault, ""),
+    (TODAY, 400, "dial tcp 127.0.0.1:39143: connect: connection refused", errors.RunnerFault, ""),
+    (TODAY, 400, "read tcp 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer", errors.RunnerFault, ""),
+    (TODAY, 500, "llama-server process has terminated: exit status 2", errors.RunnerFault, ""),
+    (TODAY, 500, "llama runner process no longer running: -1", errors.RunnerFault, ""),
     # loading
     (TODAY, 500, "timed out waiting for llama runner to start - progress 0.00 - ", errors.TransientFault, ""),
     (NINE, 500, "unexpected server status: llm server loading model", errors.TransientFault, ""),
@@ -61,9 +61,9 @@ TABLE: list[tuple[str, int, str, type[errors.ModelError], str]] = [
     (TODAY, 413, "request entity too large", errors.ServerRefused, ""),
     (TODAY, 405, "", errors.ServerRefused, ""),
     # what is not known: since 0.13.3 any fault of the runner is a 400
-    (NEW, 400, "something that no version said before", errors.TransientFault, ""),
+    (NEW, 400, "something that no version said before", errors.RunnerFault, ""),
     (NINE, 400, "something that no version said before", errors.ServerRefused, ""),
-    (NINE, 500, "something that no version said before", errors.TransientFault, ""),
+    (NINE, 500, "something that no version said before", errors.RunnerFault, ""),
     (TODAY, 499, "request canceled", errors.TransientFault, ""),
     (TODAY, 501, "", errors.TransientFault, ""),
 ]
@@ -90,7 +90,7 @@ def test_a_missing_model_comes_with_the_command_that_gets_it() -> None:
 def test_an_empty_object_for_an_error_may_pass(status: int) -> None:
     """0.3.5 to 0.6.0 put a Go error value into JSON."""
     error = ollama_errors.classify(status, b'{"error":{}}', version=Version("0.3.12"), model="x", server="S")
-    assert type(error) is errors.TransientFault
+    assert type(error) is errors.RunnerFault
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_an_empty_object_for_an_error_may_pass(status: int) -> None:
         (404, b"404 page not found", errors.ServerRefused),  # no such endpoint: not Ollama, or a path too many
         (502, b"<html><body>Bad Gateway</body></html>", errors.TransientFault),
         (403, b"", errors.ServerRefused),  # the Host header check of a server that listens on 0.0.0.0
-        (500, b"\xff\xfe", errors.TransientFault),
-        (400, b'{"error":{"message":"invalid input","type":"invalid_request_error"}}', errors.TransientFault),
+        (500, b"\xff\xfe", errors.RunnerFault),
+        (400, b'{"error":{"message":"invalid input","type":"invalid_request_error"}}', errors.RunnerFault),
         (302, b"", errors.ServerRefused),
     ],
 )

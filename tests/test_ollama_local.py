@@ -13,21 +13,33 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 import pytest
 
-from pipeline import config, errors
-from pipeline.models import ollama, ollama_local, resolve
+from pipeline import config, errors, models
+from pipeline.models import ollama, ollama_growth, ollama_local, resolve, tokens
 from pipeline.models.ollama_client import Server
+from pipeline.stages import embed
 from tests.fake_ollama.client import ROOT, FakeOllama
+from tests.moving_clock import later, run
 
 FAKE = f"""
 echo "models in $OLLAMA_MODELS, noprune $OLLAMA_NOPRUNE" >&2
 cd {ROOT} && PYTHONPATH={ROOT} exec {sys.executable} -m tests.fake_ollama --vectors hash --port "${{OLLAMA_HOST##*:}}" \
 """
+
+
+SPEC = models.EmbedderSpec(
+    provider="ollama",
+    model="mxbai-embed-large",
+    digest="468836162de7f81e041c43663fedbbba921dcea9b9fefea135685a39b2d83dd8",
+    dims=1024,
+    limit=510,
+    tokenizer=tokens.builtin().identity,
+)
 
 
 def program(folder: Path, text: str) -> dict[str, str]:
@@ -85,7 +97,7 @@ def test_servers_answer_at_ports_of_their_own_and_are_gone_after(environment: Ma
 
 
 def test_without_the_program_it_says_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(errors.ConfigError, match="local_servers = 2") as caught:
+    with pytest.raises(errors.ConfigError, match="local_servers is set") as caught:
         asyncio.run(ollama_local.start(2, {"PATH": str(tmp_path)}))
     assert "https://ollama.com/download" in caught.value.remedy
     assert caught.value.exit_code == 2
@@ -232,21 +244,50 @@ def test_a_server_that_dies_after_a_while_is_started_again(tmp_path: Path) -> No
 # --- as a setting
 
 
-def opened(local: int, *hosts: str, bulk: bool = True) -> tuple[list[str], int, str]:
-    """The servers of an embedder, requests at a time, and which of the servers embedded a text."""
-    given = config.Settings(
+def settings(local: int, *hosts: str) -> config.Settings:
+    return config.Settings(
         embed=config.EmbedSettings(provider="ollama"),
         ollama=config.OllamaSettings(local_servers=local, hosts=hosts),
     )
 
-    async def main() -> tuple[list[str], int, str]:
-        choice = await resolve.open_embedder(given, None, bulk=bulk)
+
+async def one(embedder: models.Embedder, text: str = "the harbour gate") -> str:
+    """The server that embedded it."""
+    return (await embedder.embed([text], tokens=0)).server
+
+
+async def used(embedder: ollama.OllamaEmbedder, servers: int) -> set[str]:
+    """Embed until so many servers have done so."""
+    found: set[str] = set()
+    async with asyncio.timeout(30):
+        while len(found) < servers:
+            found |= set(await asyncio.gather(*(one(embedder) for _ in range(2 * servers))))
+    return found
+
+
+def opened(local: int, *hosts: str, busy: bool, servers: int = 1, bulk: bool = True) -> tuple[set[str], int]:
+    """Which servers embed, `busy`: when there is much to do; and requests at a time."""
+
+    async def main() -> tuple[set[str], int]:
+        choice = await resolve.open_embedder(settings(local, *hosts), None, bulk=bulk)
         async with contextlib.aclosing(choice.embedder) as embedder:
             assert isinstance(embedder, ollama.OllamaEmbedder)
-            reply = await embedder.embed(["the harbour gate"], tokens=0)
-            return [server.url for server in embedder.servers], embedder.limits.concurrency, reply.server
+            await embedder.describe()
+            if busy:
+                await worked(embedder)
+            urls = await used(embedder, servers)
+            assert len(embedder.servers) == servers or busy
+            return urls, embedder.limits.concurrency
 
-    return asyncio.run(main())
+    return run(main())
+
+
+async def worked(embedder: models.Embedder) -> None:
+    """Let a request take as long as starts the other servers."""
+    request = asyncio.create_task(one(embedder, "a request that takes long"))
+    await asyncio.sleep(0)
+    later(ollama_growth.AFTER_S)
+    await request
 
 
 @pytest.fixture
@@ -255,31 +296,99 @@ def on_path(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("OLLAMA_HOST", raising=False)
 
 
-@pytest.mark.usefixtures("on_path")
-def test_a_run_embeds_on_the_servers_that_it_starts() -> None:
-    urls, concurrency, used = opened(2)
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """OLLAMA_HOST names a port where nothing listens."""
+    with socket.socket() as unused:  # bound and not listening
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{unused.getsockname()[1]}")
+        yield
+
+
+@pytest.mark.usefixtures("on_path", "nobody")
+def test_a_run_with_much_to_do_embeds_on_all_the_servers_that_it_starts() -> None:
+    urls, concurrency = opened(2, busy=True, servers=2)
     assert (len(urls), concurrency) == (2, 4)
-    assert used in urls
     assert not any(listens(url) for url in urls)
     assert guards() == []
+
+
+@pytest.mark.usefixtures("on_path", "nobody")
+def test_for_a_changed_page_one_server_is_started_where_none_answers() -> None:
+    urls, _ = opened(4, busy=False)
+    assert len(urls) == 1
+    assert guards() == []
+
+
+@pytest.mark.usefixtures("on_path")
+def test_for_a_changed_page_no_server_is_started_where_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeOllama(vectors="hash") as other:
+        monkeypatch.setenv("OLLAMA_HOST", other.url)
+        assert opened(4, busy=False)[0] == {other.url}
+
+
+@pytest.mark.usefixtures("on_path")
+def test_a_server_that_answers_is_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeOllama(vectors="hash") as other:
+        monkeypatch.setenv("OLLAMA_HOST", other.url)
+        urls, concurrency = opened(2, busy=True, servers=2)
+        assert (other.url in urls, concurrency) == (True, 4)
 
 
 @pytest.mark.usefixtures("on_path")
 def test_named_hosts_take_part_beside_them() -> None:
     with FakeOllama(vectors="hash") as other:
-        urls, concurrency, _ = opened(1, other.url)
-        assert (urls[1:], concurrency) == ([other.url], 4)
+        urls, concurrency = opened(1, other.url, busy=True, servers=2)
+        assert (other.url in urls, concurrency) == (True, 4)
         assert listens(other.url)
-    assert not listens(urls[0])
+    assert not any(listens(url) for url in urls)
 
 
 @pytest.mark.usefixtures("on_path")
-def test_a_named_host_with_another_model_is_refused_and_they_are_stopped() -> None:
-    with (
-        FakeOllama(vectors="hash", models=["mxbai-embed-large=abc"]) as other,
-        pytest.raises(errors.ModelMismatch, match=other.url),
-    ):
-        opened(1, other.url)
+def test_a_run_on_named_hosts_goes_on_where_more_cannot_be_started(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main(host: str) -> None:
+        choice = await resolve.open_embedder(settings(1, host), None)
+        async with contextlib.aclosing(choice.embedder) as embedder:
+            await worked(embedder)
+            monkeypatch.setenv("PATH", "")
+            async with asyncio.timeout(20):
+                while "goes on without more servers" not in caplog.text:
+                    assert await one(embedder) == host
+
+    with FakeOllama(vectors="hash") as other:
+        run(main(other.url))
+
+
+@pytest.mark.usefixtures("on_path")
+def test_those_that_have_another_model_than_the_named_host_take_no_part(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(host: str) -> None:
+        choice = await resolve.open_embedder(settings(1, host), None)
+        async with contextlib.aclosing(choice.embedder) as embedder:
+            await worked(embedder)
+            async with asyncio.timeout(20):
+                while "takes no part" not in caplog.text:
+                    assert await one(embedder) == host
+
+    with FakeOllama(vectors="hash", models=["mxbai-embed-large=abc"]) as other:
+        run(main(other.url))
+    assert guards() == []
+
+
+@pytest.mark.usefixtures("on_path")
+def test_a_run_that_ends_while_servers_start_stops_them() -> None:
+    async def main(host: str) -> None:
+        choice = await resolve.open_embedder(settings(3, host), None)
+        async with contextlib.aclosing(choice.embedder) as embedder:
+            await worked(embedder)
+            await one(embedder)  # begins to start them
+            async with asyncio.timeout(20):
+                while not guards():  # noqa: ASYNC110 - another process is waited for
+                    await asyncio.sleep(0.01)
+
+    with FakeOllama(vectors="hash") as other:
+        run(main(other.url))
     assert guards() == []
 
 
@@ -287,26 +396,54 @@ def test_a_named_host_with_another_model_is_refused_and_they_are_stopped() -> No
 def test_a_question_starts_no_server_where_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeOllama(vectors="hash") as other:
         monkeypatch.setenv("OLLAMA_HOST", other.url)
-        assert opened(4, bulk=False)[2] == other.url
+        assert opened(4, busy=True, bulk=False)[0] == {other.url}
 
 
-@pytest.mark.usefixtures("on_path")
-def test_a_question_starts_one_where_none_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as unused:  # bound and not listening
-        unused.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{unused.getsockname()[1]}")
-        urls, _, used = opened(4, bulk=False)
-    assert urls == [used]
+@pytest.mark.usefixtures("on_path", "nobody")
+def test_a_question_starts_one_where_none_answers() -> None:
+    urls, _ = opened(4, busy=True, bulk=False)
+    assert len(urls) == 1
     assert guards() == []
 
 
-@pytest.mark.usefixtures("on_path")
+@pytest.mark.usefixtures("on_path", "nobody")
+def test_a_collection_that_needs_no_vector_asks_no_server() -> None:
+    async def main(*, needed: bool) -> None:
+        choice = await resolve.open_embedder(settings(2), SPEC, later=True)
+        async with contextlib.aclosing(choice.embedder) as embedder:
+            assert (embedder.spec.digest, embedder.limits.concurrency) == (SPEC.digest, 4)
+            assert guards() == []
+            if needed:
+                assert (await embed.describe(embedder)).server_version == "0.32.15"
+                assert await one(embedder)
+                assert len(guards()) == 1
+                assert isinstance(embedder, models.Divided)
+                async with embedder.alone() as kept:
+                    assert await one(kept)
+
+    run(main(needed=False))
+    run(main(needed=True))
+    assert guards() == []
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_server_that_is_needed_and_not_there_is_missed_at_once() -> None:
+    async def main() -> None:
+        choice = await resolve.open_embedder(settings(0), SPEC, later=True)
+        async with contextlib.aclosing(choice.embedder) as embedder, asyncio.timeout(10):
+            with pytest.raises(errors.ServerUnreachable, match="ollama serve"):
+                await embed.describe(embedder)
+
+    run(main())
+
+
+@pytest.mark.usefixtures("on_path", "nobody")
 def test_a_model_that_lies_in_another_folder_is_explained(tmp_path: Path) -> None:
     program(
         tmp_path / "bin", f"{FAKE} --no-models".replace("\\\n", "").replace('"  --', '" --').replace("\n --", " --")
     )
     with pytest.raises(errors.ModelMissing) as caught:
-        opened(1)
+        opened(1, busy=False)
     assert "OLLAMA_MODELS" in caught.value.remedy
     assert "ollama pull mxbai-embed-large" in caught.value.remedy
     assert guards() == []

@@ -290,6 +290,17 @@ def test_an_empty_text_is_refused_before_it_is_sent(other: OtherServer) -> None:
             errors.TextRejected,
         ),  # llama.cpp
         (
+            400,
+            {
+                "error": {
+                    "code": 400,
+                    "message": "input (513 tokens) is larger than the max context size (512 tokens). skipping",
+                    "type": "x",
+                }
+            },
+            errors.TextRejected,
+        ),  # llama.cpp, by way of xllamacpp
+        (
             422,
             {"error": "batch size 64 > maximum allowed batch size 32", "error_type": "Validation"},
             errors.ServerRefused,
@@ -298,7 +309,8 @@ def test_an_empty_text_is_refused_before_it_is_sent(other: OtherServer) -> None:
         (404, {"error": {"message": "No models loaded. Please load a model first."}}, errors.ModelMissing),  # LM Studio
         (503, {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}, errors.TransientFault),
         (429, {"error": "Model is overloaded", "error_type": "overloaded"}, errors.TransientFault),
-        (500, {"error": "anything"}, errors.TransientFault),
+        (500, {"error": "anything"}, errors.RunnerFault),
+        (502, {"error": "anything"}, errors.TransientFault),
         (404, {"detail": "Not Found"}, errors.ServerRefused),
         (400, {"error": {"message": "unsupported parameter"}}, errors.ServerRefused),
     ],

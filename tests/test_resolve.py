@@ -280,9 +280,7 @@ def test_a_model_that_was_replaced_under_its_name(fake: FakeOllama) -> None:
     with pytest.raises(errors.ModelMismatch, match="digest") as caught:
         opened(settings(fake.url), spec)
     assert caught.value.exit_code == 12
-    assert (
-        "pipeline --collection default-new --provider ollama --model mxbai-embed-large run DOCS" in caught.value.remedy
-    )
+    assert "pipeline migrate --provider ollama --model mxbai-embed-large" in caught.value.remedy
 
 
 def test_another_version_of_the_embedded_model() -> None:
@@ -324,8 +322,9 @@ def test_a_reopened_embedder_reconciles_counts(fake: FakeOllama, version: str) -
     async def work(choice: Choice) -> None:
         assert (await choice.embedder.embed(["the harbour gate"], tokens=n)).vectors.shape == (1, 1024)
         await asyncio.to_thread(fake.set_fault, "wrong_count")
-        with pytest.raises(errors.ModelMismatch):
-            await choice.embedder.embed(["the harbour gate"], tokens=n)
+        for kind in (errors.TransientFault, errors.ModelMismatch):  # one wrong count may be one answer's
+            with pytest.raises(kind):
+                await choice.embedder.embed(["the harbour gate"], tokens=n)
 
     opened(settings(fake.url), spec, work)
 

@@ -338,6 +338,13 @@ def test_a_server_that_is_down_is_never_another_model(world: World) -> None:
     assert world.collection.embedder().provider == "ollama"  # type: ignore[union-attr]
 
 
+def test_a_night_without_news_needs_no_server(world: World) -> None:
+    before = world.run()
+    world.settings = config.Settings(data=str(world.data), ollama=config.OllamaSettings(hosts=("http://127.0.0.1:9",)))
+    report = world.run()
+    assert (report.vectors, report.embedded_texts) == (before.vectors, 0)
+
+
 def test_another_digest_under_the_same_tag_is_refused(world: World) -> None:
     world.run()
     world.server.set_fault("digest_change")

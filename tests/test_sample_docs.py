@@ -33,8 +33,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 @pytest.fixture(scope="module")
 def found(built: Built) -> list[tuple[dict[str, Any], list[search.Hit]]]:
     settings, _ = built
-    collection, spec = query.open_collection(settings)
-    reader = query.open_reader(collection, spec)
+    standing = query.open_collection(settings)
+    spec, reader = standing.spec, query.open_reader(standing)
 
     async def ask_all() -> list[Any]:
         return [await query.embed_question(settings, spec, item["question"]) for item in QUESTIONS]
@@ -66,7 +66,7 @@ def test_every_document_is_read(built: Built) -> None:
 
 def test_every_quote_stands_in_its_document(built: Built) -> None:
     settings, _ = built
-    collection, _ = query.open_collection(settings)
+    collection = query.open_collection(settings).collection
     snapshot = collection.snapshot()
     assert snapshot is not None
     shards = {row["shard"] for row in snapshot.table.to_pylist()}

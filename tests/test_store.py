@@ -184,9 +184,29 @@ def test_records_are_appended_and_an_equal_one_is_not(tmp_path: Path) -> None:
         note = Published(live="l", chunks_fp="a", vectors_fp="b", documents=1, chunks=2, rows=2)
         collection.set_published(note)
         assert collection.published() == note
-    (collection.root / "published" / "00000002.json").write_text("{")
+    (collection.root / "published" / "00000002.json").write_text('{"another": "layout"}\n')
     with pytest.raises(errors.CorruptStore, match=r"00000002\.json"):
         collection.published()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_of_torn_records_the_one_before_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float) -> None:
+    collection = Collection(tmp_path, "c")
+    note = Published(live="l", chunks_fp="a", vectors_fp="b", documents=1, chunks=2, rows=2)
+    with collection.writing():
+        collection.set_published(note)
+        whole = (collection.root / "published" / "00000001.json").read_bytes()
+        (collection.root / "published" / "00000002.json").write_bytes(whole[: int(share * len(whole))])
+        assert collection.published() == note
+        assert [number for number, _ in collection.publications.all()] == [1]
+        assert "torn" in caplog.text
+        collection.set_published(note)
+    assert [number for number, _ in collection.publications.all()] == [1, 3]
+    for path in (collection.root / "published").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(errors.CorruptStore, match=r"00000001\.json") as caught:
+        collection.published()
+    assert "check --fix" in caught.value.remedy
 
 
 def test_rejects_come_back_in_order(tmp_path: Path) -> None:
@@ -200,6 +220,19 @@ def test_rejects_come_back_in_order(tmp_path: Path) -> None:
 
 
 # -- the vector log
+
+
+def test_a_part_is_a_plain_column_of_lists_whatever_it_was_written_from(tmp_path: Path) -> None:
+    log = log_at(tmp_path)
+    rows = np.stack([vector_of(n) for n in range(5)])
+    log.append([ids.embed_key(str(n)) for n in range(5)], rows[:2], rows[2:3], rows[3:])
+    (part,) = tmp_path.rglob("*.parquet")
+    file = pq.ParquetFile(part)
+    assert file.read()["vector"].to_pylist() == rows.tolist()
+    chunk = file.metadata.row_group(0).column(1)
+    assert (chunk.physical_type, chunk.path_in_schema) == ("FLOAT", "vector.list.element")
+    assert (chunk.compression, chunk.is_stats_set, "PLAIN" in chunk.encodings) == ("UNCOMPRESSED", False, True)
+
 
 numbers = st.lists(st.integers(0, 40), max_size=12)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import TypeVar
 
 import httpx
@@ -15,6 +16,7 @@ import pytest
 from pipeline import errors
 from pipeline.models import transport
 
+BOTH = pytest.mark.parametrize("through", ["ask", "stream"])
 T = TypeVar("T")
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -89,13 +91,19 @@ def outcome(serve: Serve, work: Callable[[str], Awaitable[T]]) -> T | errors.Pip
     return with_socket(serve, caught)
 
 
-def ask(serve: Serve, *, timeout_s: float = 5.0) -> bytes:
-    """The body of a GET from `serve`, with the errors of the model clients."""
+def http(url: str) -> transport.Http:
+    return transport.Http(url, name="S", remedy="Start it.", connect_timeout_s=1.0)
+
+
+def ask(serve: Serve, *, through: str, timeout_s: float = 5.0) -> bytes:
+    """The body of a request to `serve`, with the errors of the model clients."""
 
     async def work(url: str) -> bytes:
-        async with transport.client(url, connect_timeout_s=1.0) as client, transport.deadline("S", timeout_s):
-            with transport.translated("S", "Start it."):
-                return (await client.get("/x")).content
+        async with aclosing(http(url)) as server:
+            if through == "ask":
+                return bytes((await server.ask("GET", "/x", timeout_s=timeout_s)).body)
+            async with server.stream("/x", b"{}", stall_s=timeout_s) as reply:
+                return await reply.aread()
 
     found = outcome(serve, work)
     if isinstance(found, errors.PipelineError):
@@ -103,35 +111,49 @@ def ask(serve: Serve, *, timeout_s: float = 5.0) -> bytes:
     return found
 
 
+@BOTH
 @pytest.mark.parametrize("serve", [rude, gibberish, short])
-def test_a_connection_that_breaks_may_be_tried_again(serve: Serve) -> None:
+def test_a_connection_that_breaks_may_be_tried_again(serve: Serve, through: str) -> None:
     with pytest.raises(errors.TransientFault, match="connection to S was cut") as caught:
-        ask(serve)
+        ask(serve, through=through)
     assert caught.value.retry_helps
     assert caught.value.remedy == "Start it."
 
 
-def test_silence_meets_the_deadline() -> None:
+@BOTH
+def test_silence_meets_the_deadline(through: str) -> None:
     with pytest.raises(errors.TransientFault, match=r"S gave no answer within 0\.1 s"):
-        ask(silent, timeout_s=0.1)
+        ask(silent, through=through, timeout_s=0.1)
 
 
-def test_nobody_there_is_told_in_the_systems_words() -> None:
+@BOTH
+def test_nobody_there_is_told_in_the_systems_words(through: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
 
         async def main() -> None:
-            async with transport.client(url, connect_timeout_s=1.0) as client:
-                with transport.translated("S", "Start it."):
-                    await client.get("/")
+            async with aclosing(http(url)) as server:
+                if through == "ask":
+                    await server.ask("GET", "/")
+                async with server.stream("/", b"{}", stall_s=1.0):
+                    raise AssertionError
 
         with pytest.raises(errors.ServerUnreachable, match=r"S does not answer \(Connection refused\)"):
             asyncio.run(main())
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://[::1", "ftp://x", "nothing at all"])
+ADDRESSES = ["http://127.0.0.1:99999", "http://[::1", "ftp://x", "nothing at all"]
+
+
+@pytest.mark.parametrize("url", ADDRESSES)
 def test_an_address_that_is_none(url: str) -> None:
+    with pytest.raises(errors.ServerRefused):
+        http(url)
+
+
+@pytest.mark.parametrize("url", ADDRESSES)
+def test_an_address_that_is_none_for_httpx(url: str) -> None:
     async def main() -> None:
         async with transport.client(url, connect_timeout_s=0.2) as client:
             with transport.translated("S", ""):
@@ -152,6 +174,8 @@ def test_an_address_that_is_none(url: str) -> None:
         ("http://192.168.1.5", False),
         ("https://example.com", False),
         ("http://localhost.example.com", False),
+        ("http://[::1", False),
+        ("nothing at all", False),
     ],
 )
 def test_loopback(url: str, local: bool) -> None:
@@ -202,3 +226,41 @@ def test_proxies_are_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> None
     assert isinstance(local, httpx.AsyncClient)
     asyncio.run(local.aclose())
     asyncio.run(other.aclose())
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Sets the proxy that the environment names."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    return lambda url: monkeypatch.setenv("HTTP_PROXY", url)
+
+
+def test_a_host_behind_a_proxy_is_asked_through_it(proxy: Callable[[str], None]) -> None:
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        await writer.drain()
+
+    async def work(url: str) -> None:
+        proxy(url)
+        for address in ("http://model.invalid:11434/base", url):
+            async with aclosing(http(address)) as server:
+                reply = await server.ask("GET", "/x")
+                assert (reply.status, bytes(reply.body)) == (200, b"ok")
+
+    with_socket(serve, work)
+    assert asked == [b"GET http://model.invalid:11434/base/x HTTP/1.1\r\n", b"GET /x HTTP/1.1\r\n"]
+
+
+def test_which_hosts_a_proxy_may_stand_before(proxy: Callable[[str], None]) -> None:
+    assert not transport.may_be_proxied("http://model.invalid")
+    proxy("http://127.0.0.1:9")
+    found = [
+        transport.may_be_proxied(url) for url in ("http://model.invalid", "https://model.invalid", "http://[::1]:1")
+    ]
+    assert found == [True, False, False]

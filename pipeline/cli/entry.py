@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
 from typing import Any, NoReturn
 
@@ -19,12 +20,26 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "search": ("queries", "Show the passages that match a question best."),
     "ask": ("queries", "Answer a question from the documents, with citations."),
     "status": ("overview", "Show what the collection holds and what is due."),
+    "report": ("reports", "Show the report of the last run."),
+    "history": ("generations", "Show the snapshots that can be published again."),
+    "diff": ("generations", "Show what differs between two snapshots."),
+    "rollback": ("generations", "Publish an older snapshot again."),
+    "migrate": ("migrate", "Change the embedding model, while the old one goes on serving."),
     "ingest": ("stages", "Read new and changed files of DOCS."),
     "chunk": ("stages", "Cut what was ingested into passages."),
     "embed": ("stages", "Embed the passages that have no vector yet."),
     "index": ("stages", "Bring the search index up to date."),
+    "why": ("forecasts", "Show what a run would do with one file, and why."),
+    "plan": ("forecasts", "Show what changed settings would cost."),
+    "inspect": ("inspect", "Show how FILE is read, cut into chunks and sent to the model."),
     "doctor": ("overview", "Check this machine, the model server and the settings."),
+    "watch": ("watch", "Run now, and again whenever something changes in DOCS."),
+    "schedule": ("scheduling", "Start a run every night."),
     "serve": ("serve", "Serve the collections to Dify and to OpenAI-compatible clients."),
+    "check": ("upkeep", "Check everything that is stored against everything else."),
+    "gc": ("upkeep", "Free the disk space of what nothing needs any more."),
+    "export": ("transfer", "Write the vectors to a file, for another machine."),
+    "import": ("transfer", "Take in vectors that `pipeline export` wrote."),
     "config": ("settings", "Show the settings and where they come from."),
     "completion": ("settings", "Print the completion script for a shell."),
 }
@@ -42,7 +57,7 @@ class Root(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"pipeline.cli.{COMMANDS[cmd_name][0]}")
-        found = getattr(module, cmd_name)
+        found = getattr(module, f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name)
         assert isinstance(found, click.Command)
         return found
 

@@ -5,7 +5,7 @@ click does not read the variables: `config_load` does, so that precedence and or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -66,17 +66,22 @@ def _switch(names: Sequence[str], text: str, hidden: bool, **more: Any) -> click
 
 
 class Command(click.Command):
-    """A command that takes the global options as well."""
+    """A command that takes the global options as well. `shown`: names of those that its help tells, and of what."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, shown: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("epilog", "Global options (pipeline --help) may stand here too.")
         super().__init__(*args, **kwargs)
-        self.params.extend(global_options(hidden=True))
+        common = global_options(hidden=True)
+        for option in common:
+            if option.name in (shown or {}):
+                option.hidden, option.help = False, (shown or {})[option.name]
+        first = [option for option in common if not option.hidden]
+        self.params = [*first, *self.params, *(option for option in common if option.hidden)]
 
 
-def command(name: str) -> Callable[[Callable[..., Any]], Command]:
+def command(name: str, shown: Mapping[str, str] | None = None) -> Callable[[Callable[..., Any]], Command]:
     """Decorator: a command of this program. Its docstring is its help; it returns its exit code."""
-    return click.command(name, cls=Command)
+    return click.command(name, cls=Command, shown=shown)
 
 
 def json_output(function: Callable[..., Any]) -> Callable[..., Any]:

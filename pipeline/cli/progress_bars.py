@@ -21,7 +21,15 @@ RATE_WINDOW_S = 20.0
 # Of tasks that have a Pace: tqdm's own rate and time left count texts, and texts differ in length.
 _PACED = {"texts": "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"}
 _FEEDING = ("files", "chunks")  # while these run, more texts will be due than are known
-LABELS = {"files": "reading", "chunks": "chunking", "texts": "embedding", "rows": "indexing", "pull": "pulling"}
+LABELS = {
+    "files": "reading",
+    "chunks": "chunking",
+    "texts": "embedding",
+    "rows": "indexing",
+    "pull": "pulling",
+    "checked": "checking",
+    "vectors": "copying",
+}
 
 
 class Shown(progress.Progress, Protocol):

@@ -8,12 +8,15 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from pipeline.answer import Answer
 from pipeline.answer_text import terminal_safe
 from pipeline.cli.progress_bars import clock_time
 from pipeline.report import Failure, Pending, Planned, Report, Status
-from pipeline.search import Hit
+
+if TYPE_CHECKING:
+    from pipeline.answer import Answer
+    from pipeline.search import Hit
 
 SHOWN = 10  # failures and fates named before "and n more"
 FATES = ("new", "changed", "moved", "deleted", "unchanged", "failed")
@@ -26,7 +29,7 @@ def report(done: Report) -> list[str]:
     """What a run did, or what it would do."""
     if done.planned is not None:
         return list(_planned(done, done.planned))
-    lines = [line for line in (_files(done), _chunks(done), _rows(done)) if line]
+    lines = [line for line in (_files(done), _chunks(done), _rows(done), _asked(done), _left(done)) if line]
     if not lines:
         lines = ["Nothing was due."]
     return [*lines[:-1], f"{lines[-1]} Done in {done.seconds:.1f} s."]
@@ -64,6 +67,30 @@ def _rows(done: Report) -> str:
     changes = [(done.rows_added, "added"), (done.rows_deleted, "removed")]
     told = ", ".join(f"{_count(rows, 'row')} {what}" for rows, what in changes if rows)
     return f"Index: {told}." if told else ""
+
+
+def _asked(done: Report) -> str:
+    """Such as "Golden questions: recall@5 0.925, published before 0.900 (40 asked, 2 left out)."."""
+    if (found := done.quality) is None:
+        return ""
+    before = f", published before {found.published_recall:.3f}" if found.published_recall is not None else ""
+    left_out = f", {len(found.left_out)} left out: no document holds their quotes" if found.left_out else ""
+    return f"Golden questions: recall@5 {found.recall:.3f}{before} ({found.questions} asked{left_out})."
+
+
+def _left(done: Report) -> str:
+    """Such as "Incomplete, stopped by its time limit: 120 files not read; 3,400 chunks not embedded. ..."."""
+    if not done.incomplete:
+        return ""
+    parts = (
+        f"{_count(done.files_left, 'file')} not read" if done.files_left else "",
+        f"{_count(done.chunks_left, 'chunk')} not embedded" if done.chunks_left else "",
+        f"{_count(done.documents_held, 'document')} not searchable yet in the present version"
+        if done.documents_held
+        else "",
+    )
+    told = "; ".join(part for part in parts if part)
+    return f"Incomplete, stopped by the time limit: {told or 'not all was chunked'}. The next run goes on."
 
 
 def _planned(done: Report, planned: Planned) -> Iterator[str]:

@@ -26,9 +26,15 @@ _dry_run = click.option("-n", "--dry-run", is_flag=True, help="Show what would b
 _retry = click.option("--retry", is_flag=True, help="Try again what was rejected before.")
 _pull = click.option("--pull", is_flag=True, help="Let Ollama fetch the model if it lacks it.")
 _max_delete = click.option(
-    "--max-delete", metavar="SHARE", help="Stop if more of the files would be dropped, such as 20%."
+    "--max-delete", "run__max_delete", metavar="SHARE", help="Stop if more of the files would be dropped, such as 20%."
 )
-_wait_lock = click.option("--wait-lock", metavar="SECONDS", help="Wait so long for another run to end.")
+_wait_lock = click.option(
+    "--wait-lock", "run__wait_lock_s", metavar="SECONDS", help="Wait so long for another run to end."
+)
+_max_duration = click.option(
+    "--max-duration", "run__max_duration", metavar="TIME", help="Stop by then, such as 6h or 90m; the next run goes on."
+)
+_until = click.option("--until", "run__until", metavar="HH:MM", help="The same by the clock: the next 06:00.")
 
 
 def _with(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -43,72 +49,73 @@ def _with(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 @options.command("run")
-@_with(_docs, _dry_run, _pull, _retry, _max_delete, _wait_lock, options.json_output, click.pass_obj)
-def run(state: State, docs: tuple[Path, ...], max_delete: str | None, wait_lock: str | None, **switches: bool) -> int:
+@_with(_docs, _dry_run, _pull, _retry, _max_delete, _max_duration, _until, _wait_lock)
+@_with(options.json_output, click.pass_obj)
+def run(state: State, docs: tuple[Path, ...], **given: Any) -> int:
     """Ingest, chunk, embed and index what changed in DOCS.
 
     DOCS are folders; left out, those of the settings (source.folders) or of the run before. What is unchanged costs
     nothing, what is gone leaves the index. Exit code 3: finished, but some files could not be read.
+
+    With --max-duration or --until the newest files come first, and what is finished by then is published, each document
+    whole; the last version of the others goes on. The exit code is 0, and the next run does the rest.
     """
-    return _execute(state, ALL, docs, switches, run__max_delete=max_delete, run__wait_lock_s=wait_lock)
+    return _execute(state, ALL, docs, given)
 
 
 @options.command("retry")
-@_with(_dry_run, _pull, _wait_lock, options.json_output, click.pass_obj)
-def retry(state: State, wait_lock: str | None, **switches: bool) -> int:
+@_with(_dry_run, _pull, _max_duration, _until, _wait_lock, options.json_output, click.pass_obj)
+def retry(state: State, **given: Any) -> int:
     """Try again what was rejected before.
 
     As `pipeline run --retry` with the folders of the run before: files that could not be read, documents that could not
     be chunked, passages that could not be embedded. What is new or changed is done as well.
     """
-    return _execute(state, ALL, (), {**switches, "retry": True}, run__wait_lock_s=wait_lock)
+    return _execute(state, ALL, (), given | {"retry": True})
 
 
 @options.command("ingest")
-@_with(_docs, _dry_run, _retry, _max_delete, _wait_lock, options.json_output, click.pass_obj)
-def ingest(
-    state: State, docs: tuple[Path, ...], max_delete: str | None, wait_lock: str | None, **switches: bool
-) -> int:
+@_with(_docs, _dry_run, _retry, _max_delete, _max_duration, _until, _wait_lock, options.json_output, click.pass_obj)
+def ingest(state: State, docs: tuple[Path, ...], **given: Any) -> int:
     """Read new and changed files of DOCS.
 
     DOCS are folders; left out, those of the settings (source.folders) or of the run before.
     """
-    only = frozenset({"ingest"})
-    return _execute(state, only, docs, switches, run__max_delete=max_delete, run__wait_lock_s=wait_lock)
+    return _execute(state, frozenset({"ingest"}), docs, given)
 
 
 @options.command("chunk")
-@_with(_dry_run, _wait_lock, options.json_output, click.pass_obj)
-def chunk(state: State, wait_lock: str | None, **switches: bool) -> int:
+@_with(_dry_run, _max_duration, _until, _wait_lock, options.json_output, click.pass_obj)
+def chunk(state: State, **given: Any) -> int:
     """Cut what was ingested into passages."""
-    return _execute(state, frozenset({"chunk"}), (), switches, run__wait_lock_s=wait_lock)
+    return _execute(state, frozenset({"chunk"}), (), given)
 
 
 @options.command("embed")
-@_with(_dry_run, _pull, _retry, _wait_lock, options.json_output, click.pass_obj)
-def embed(state: State, wait_lock: str | None, **switches: bool) -> int:
+@_with(_dry_run, _pull, _retry, _max_duration, _until, _wait_lock, options.json_output, click.pass_obj)
+def embed(state: State, **given: Any) -> int:
     """Embed the passages that have no vector yet."""
-    return _execute(state, frozenset({"embed"}), (), switches, run__wait_lock_s=wait_lock)
+    return _execute(state, frozenset({"embed"}), (), given)
 
 
 @options.command("index")
 @_with(_dry_run, _wait_lock, options.json_output, click.pass_obj)
-def index(state: State, wait_lock: str | None, **switches: bool) -> int:
+def index(state: State, **given: Any) -> int:
     """Bring the search index up to date."""
-    return _execute(state, frozenset({"index"}), (), switches, run__wait_lock_s=wait_lock)
+    return _execute(state, frozenset({"index"}), (), given)
 
 
-def _execute(
-    state: State, stages: frozenset[str], docs: tuple[Path, ...], switches: dict[str, bool], **flags: str | None
-) -> int:
-    settings = state.load(**flags).settings
+def _execute(state: State, stages: frozenset[str], docs: tuple[Path, ...], given: dict[str, Any]) -> int:
+    """`given`: settings by their key, "__" for the dot, as typed; everything else is a switch of the request."""
+    settings = state.load(**{name: value for name, value in given.items() if "__" in name}).settings
+    switches: dict[str, Any] = {name: value for name, value in given.items() if "__" not in name}
     from pipeline import run as runner
     from pipeline.cli import render
 
     planned = switches.pop("dry_run")
     request = runner.Request(
         stages=stages,
-        folders=_folders(settings, docs) if "ingest" in stages else (),
+        folders=folders_of(settings, docs) if "ingest" in stages else (),
         max_delete=settings.run.max_delete,
         **switches,
     )
@@ -133,7 +140,7 @@ def _planned(settings: config.Settings, request: Request, progress: Progress) ->
     return dry_run.plan(settings, request, progress)
 
 
-def _folders(settings: config.Settings, docs: tuple[Path, ...]) -> tuple[Path, ...]:
+def folders_of(settings: config.Settings, docs: tuple[Path, ...]) -> tuple[Path, ...]:
     """DOCS as typed, else of the settings, else of the run before."""
     if docs:
         return tuple(folder.expanduser() for folder in docs)  # `make embed DOCS=~/x` in zsh leaves the ~

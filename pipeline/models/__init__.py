@@ -1,13 +1,14 @@
 """What the pipeline asks of a model server: two Protocols, and the facts about a model that travel with them.
 
 Only modules of this package know HTTP or onnxruntime; what they raise is from `pipeline.errors` alone:
-ServerUnreachable (no answer), TransientFault (another try may help), TextRejected (this batch never: bisect it),
-ModelMissing, ModelMismatch, ServerRefused.
+ServerUnreachable (no answer), TransientFault (another try may help), its RunnerFault and BadVectors (the same, but a
+text may be to blame), TextRejected (this batch never: bisect it), ModelMissing, ModelMismatch, ServerRefused.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -106,6 +107,38 @@ class Description:
 
     server_version: str = ""
     canary: str = ""
+
+
+@runtime_checkable
+class Divided(Protocol):
+    """An embedder over servers of which one can be kept for one caller, while the others go on."""
+
+    def alone(self) -> AbstractAsyncContextManager[Embedder]:
+        """One server, once what was in flight there is done; nothing else is sent there until the end of the block.
+
+        Raises:
+            ServerUnreachable, TransientFault, ModelMissing, ServerRefused, ModelMismatch: there is none to be had.
+        """
+        ...
+
+    @property
+    def spare(self) -> bool:
+        """Whether some server is well and nobody has it for himself."""
+        ...
+
+    @property
+    def taken(self) -> bool:
+        """Whether each server that answers is kept for somebody."""
+        ...
+
+
+@runtime_checkable
+class Later(Protocol):
+    """An embedder that asks no server until it has to."""
+
+    async def open(self) -> object:
+        """Have it ask now. Raises as `resolve.open_embedder`."""
+        ...
 
 
 @runtime_checkable

@@ -20,19 +20,35 @@ def refuse_another(settings: config.Settings, recorded: EmbedderSpec) -> None:
     if model and profiles.canonical(model) != profiles.canonical(recorded.model):
         raise _differs(settings, "model", model, recorded.model, f"--provider {recorded.provider} --model {model}")
     if embed.dims and embed.dims != recorded.dims:
-        raise _differs(settings, "embed.dims", embed.dims, recorded.dims, f"--provider {recorded.provider}")
+        raise _differs(
+            settings,
+            "embed.dims",
+            embed.dims,
+            recorded.dims,
+            f"--provider {recorded.provider} --model {recorded.model}",
+            more=f" --dims {embed.dims}",
+        )
 
 
-def _differs(settings: config.Settings, what: str, asked: object, has: object, options: str) -> errors.ModelMismatch:
+def _differs(
+    settings: config.Settings, what: str, asked: object, has: object, options: str, more: str = ""
+) -> errors.ModelMismatch:
     return errors.ModelMismatch(
         f"Collection {settings.collection!r} was built with {what} {has}; {asked} was asked for.",
-        f"Leave that out to go on with it, or build another collection: {rebuild(settings, options)}",
+        f"Leave that out to go on with it. To change it for good: {change(settings, options + more)}. "
+        f"For another collection beside it: {rebuild(settings, options)}",
     )
 
 
 def rebuild(settings: config.Settings, options: str) -> str:
     """The command that builds a collection beside this one."""
     return f"pipeline --collection {settings.collection}-new {options} run DOCS"
+
+
+def change(settings: config.Settings, options: str) -> str:
+    """The command that changes the model of this collection."""
+    other = "" if settings.collection == "default" else f"--collection {settings.collection} "
+    return f"pipeline {other}migrate {options}"
 
 
 def same_digest(settings: config.Settings, recorded: EmbedderSpec, digest: str, where: str) -> None:
@@ -47,5 +63,5 @@ def same_digest(settings: config.Settings, recorded: EmbedderSpec, digest: str, 
     raise errors.ModelMismatch(
         f"{recorded.model} of {where} is not the model that collection {settings.collection!r} was built with "
         f"(digest {digest[:12]}, then {recorded.digest[:12]}).",
-        f"Bring that model back, or embed anew with this one: {rebuild(settings, options)}",
+        f"Bring that model back, or change to this one: {change(settings, options)}",
     )

@@ -8,9 +8,9 @@ ollama_client.py.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,37 +29,19 @@ from pipeline.models import (
     vectors,
 )
 from pipeline.models.ollama_client import Embedded, Server
-from pipeline.models.ollama_errors import Version
+from pipeline.models.ollama_counts import Counting as Counting
+from pipeline.models.ollama_counts import Counts
+from pipeline.models.ollama_growth import Growth
 from pipeline.models.ollama_local import LocalServers
 from pipeline.models.ollama_pool import Lane, Pool
 from pipeline.models.wire import EmbeddingList
 
 log = logging.getLogger(__name__)
-CHECK_S = 330.0  # for the canary: the model may have to be loaded, and Ollama gives up a stalled load after 5 minutes
+LOAD_TIMEOUT_S = 60.0  # see config.OllamaSettings.load_timeout_s
 RESET_S = 60.0
 RELOADS = 2  # of a server's model, before a check that goes on failing is put off
-SPECIALS = (0, 1, 2)  # tokens that a model may add to a text
 LOAD_S = 0.2  # load_duration of a model that is there is below 50 ms; a runner takes a quarter of a second to start
 PLAIN_EVERY_S = 20.0  # /v1/embeddings tells of no loads, and a model that it loads is kept for 5 minutes only
-SameInput = Callable[[str, str], bool]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counting:
-    """How far the caller's token counts can be trusted against the server's.
-
-    Attributes:
-        exact: counts come from the model's own vocabulary, so they must agree; else they are bounds and nothing is
-            compared.
-        wordpiece: [CLS] and [SEP] are two per text; the version says whether the server counts them.
-        readings: what other totals an honest server may come to for these texts (see wordpiece.py).
-        same_input: whether two texts are the same token ids, so that one vector for both is right.
-    """
-
-    exact: bool
-    wordpiece: bool = False
-    readings: Callable[[Sequence[str]], Iterable[int]] = field(default=lambda texts: ())
-    same_input: SameInput = field(default=lambda a, b: vectors.fold(a) == vectors.fold(b))
 
 
 class OllamaEmbedder:
@@ -75,7 +57,8 @@ class OllamaEmbedder:
         keep_alive: how long the model stays in memory after a request (Go's notation).
         eager: go and see in the background whether a server that is out can take part again; else only when no other
             is left.
-        local: stopped by `aclose`.
+        local: stopped by `aclose`; growth: servers to be started when there is much to do, stopped likewise.
+        load_timeout_s: for a known text, where the model may have to be loaded first.
     """
 
     def __init__(
@@ -89,14 +72,19 @@ class OllamaEmbedder:
         limits: Limits | None = None,
         eager: bool = True,
         local: LocalServers | None = None,
+        growth: Growth | None = None,
+        load_timeout_s: float = LOAD_TIMEOUT_S,
     ) -> None:
         lanes = [Lane(server) for server in servers] + [Lane(server, away=True) for server in absent]
         self._pool = Pool(lanes, self._restore, eager=eager)
         self._spec = spec
         self._counting = counting
+        self._counts = Counts(counting, spec.model)
         self._keep_alive = keep_alive
         self._limits = limits or Limits()
         self._local = local
+        self._growth = growth
+        self._load_timeout_s = load_timeout_s
         self._canary: NDArray[np.float32] | None = None
         self._canary_of_server = ""
         self._warned_of_loads = False
@@ -116,6 +104,8 @@ class OllamaEmbedder:
 
     async def aclose(self) -> None:
         await self._pool.aclose()
+        if self._growth is not None:
+            await self._growth.aclose()
         for server in self.servers:
             await server.aclose()
         if self._local is not None:
@@ -127,16 +117,19 @@ class OllamaEmbedder:
         Raises:
             ServerUnreachable, TransientFault, TextRejected, ModelMissing, ServerRefused: see ollama_errors.py.
             BadVectors: a vector that cannot be right; a TransientFault.
-            ModelMismatch: the server counts other tokens than the caller: it cuts texts, or the tokenizer is not the
-                model's; or the only servers that answer have another model than before.
+            ModelMismatch: the server counts other tokens than the caller, and has done so before: it cuts texts, or the
+                tokenizer is not the model's; or the only servers that answer have another model than before.
         """
         if not all(texts):
             # Ollama would answer with fewer vectors, or with a junk one.
             raise errors.TextRejected("empty", "An empty text has no embedding.")
-        lane = await self._pool.take()
-        began_s = asyncio.get_running_loop().time()
-        lane.outstanding += max(tokens, 1)
-        lane.sent += 1
+        return await self._send(await self._pool.take(), texts, tokens, timeout_s)
+
+    async def _send(self, lane: Lane, texts: Sequence[str], tokens: int, timeout_s: float | None) -> EmbedReply:
+        began_s, weight = asyncio.get_running_loop().time(), max(tokens, 1)
+        self._pool.began(lane, weight)
+        if self._growth is not None:
+            self._growth.began(self._pool)
         try:
             async with transport.deadline(lane.server.name, timeout_s):
                 reply = await self._embed_on(lane, texts, tokens, timeout_s)
@@ -147,9 +140,30 @@ class OllamaEmbedder:
                 raise
             raise failure from error
         finally:
-            lane.outstanding -= max(tokens, 1)
+            self._pool.ended(lane, weight)
+            if self._growth is not None:
+                self._growth.ended()
         self._pool.succeeded(lane, began_s)
         return reply
+
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[OneServer]:
+        """As `Divided.alone`."""
+        lane = await self._pool.keep()
+        try:
+            yield OneServer(self, lane)
+        finally:
+            self._pool.free(lane)
+
+    @property
+    def spare(self) -> bool:
+        """As `Divided.spare`."""
+        return self._pool.spare
+
+    @property
+    def taken(self) -> bool:
+        """As `Divided.taken`."""
+        return self._pool.taken
 
     # --- whom to believe
 
@@ -204,9 +218,12 @@ class OllamaEmbedder:
         lanes = [lane for lane in self._pool.lanes if not (lane.away or lane.refused)] or self._pool.lanes
         hurt = [lane for lane in lanes if lane.suspect_s is not None or lane.breaker.failures]
         for lane in hurt or lanes:
-            await self._reload(lane)
-            if self._canary is not None:
-                self._compare(lane, await self._canary_on(lane))
+            await self._renew(lane)
+
+    async def _renew(self, lane: Lane) -> None:
+        await self._reload(lane)
+        if self._canary is not None:
+            self._compare(lane, await self._canary_on(lane))
 
     async def _restore(self, lane: Lane) -> None:
         """The pool's check: the server answers, has the same model, and that model makes the same vectors, if need be
@@ -229,7 +246,17 @@ class OllamaEmbedder:
             raise _other_model(lane.server, self._spec.model, f"digest {tag.digest[:12]}, not {self._spec.digest[:12]}")
 
     async def _canary_on(self, lane: Lane) -> NDArray[np.float32]:
-        answer = await self._ask_plainly(lane, [canary.TEXT], CHECK_S)
+        began_s, limit_s = asyncio.get_running_loop().time(), self._load_timeout_s
+        try:
+            answer = await self._ask_plainly(lane, [canary.TEXT], limit_s)
+        except errors.TransientFault as error:
+            if asyncio.get_running_loop().time() - began_s < limit_s:
+                raise
+            raise errors.TransientFault(
+                f"{lane.server.name} answers, but {self._spec.model} has not embedded one sentence in {limit_s:.3g} s: "
+                "its runner hangs, or the model takes longer than that to load.",
+                "Restart Ollama. Where the model does take so long to load, raise ollama.load_timeout_s.",
+            ) from error
         rows = self._rows(answer, 1, lane.server)
         vectors.verify(rows, lane.server.name)
         row: NDArray[np.float32] = vectors.cut(rows, self._spec.dims)[0]
@@ -251,18 +278,19 @@ class OllamaEmbedder:
         async with transport.deadline(server.name, RESET_S):
             while any(profiles.canonical(one.name) == profiles.canonical(model) for one in await server.ps()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)  # nothing tells when it is gone
-        await server.load(model, keep_alive=self._keep_alive)
+        async with transport.deadline(server.name, self._load_timeout_s):
+            await server.load(model, keep_alive=self._keep_alive)
 
     # --- one request
 
     async def _embed_on(self, lane: Lane, texts: Sequence[str], tokens: int, timeout_s: float | None) -> EmbedReply:
         answer = await self._request(lane, texts, tokens, timeout_s)
-        agreed = await self._agrees(lane, texts, tokens, answer.prompt_eval_count)
+        agreed = await self._counts.agree(lane, texts, tokens, answer.prompt_eval_count)
         if not agreed and isinstance(answer, EmbeddingList):  # perhaps it cut a text: /api/embed would say so
             answer = await self._ask_plainly(lane, texts, timeout_s)
-            agreed = await self._agrees(lane, texts, tokens, answer.prompt_eval_count)
+            agreed = await self._counts.agree(lane, texts, tokens, answer.prompt_eval_count)
         if not agreed:
-            raise await self._drift(lane, len(texts), tokens, answer.prompt_eval_count)
+            raise await self._counts.drift(lane, texts, tokens, answer.prompt_eval_count)
         rows = self._rows(answer, len(texts), lane.server)
         self._verify(rows, texts, lane.server.name)
         return EmbedReply(
@@ -328,43 +356,32 @@ class OllamaEmbedder:
             if not self._counting.same_input(texts[a], texts[b]):
                 raise errors.BadVectors(f"{server} sent the same vector for texts {a} and {b}, which differ.")
 
-    async def _agrees(self, lane: Lane, texts: Sequence[str], tokens: int, counted: int | None) -> bool:
-        """Whether the server's count is ours, with the specials of each text where its version counts them."""
-        if not self._counting.exact or not tokens or counted is None:
-            return True
-        known = await lane.server.version()
-        if self._explains(lane, known, texts, tokens, counted):
-            return True
-        version = await lane.server.version(fresh=True)
-        if version == known:
-            return False
-        lane.specials = None  # it was updated under us
-        return self._explains(lane, version, texts, tokens, counted)
 
-    def _explains(self, lane: Lane, version: Version, texts: Sequence[str], tokens: int, counted: int) -> bool:
-        """Whether `counted` comes from our count, or from another way in which servers read these texts."""
-        content = counted - len(texts) * self._specials(lane, version, len(texts), tokens, counted)
-        if content == tokens:
-            return True
-        return any(content == total for total in self._counting.readings(texts))
+class OneServer:
+    """One server of an OllamaEmbedder, as an embedder for whoever has it alone (`OllamaEmbedder.alone`)."""
 
-    async def _drift(self, lane: Lane, texts: int, tokens: int, counted: int | None) -> errors.ModelMismatch:
-        version = await lane.server.version()
-        expected = tokens + texts * self._specials(lane, version, texts, tokens, counted or 0)
-        return errors.ModelMismatch(
-            f"{lane.server.name} (version {version.text}) counted {counted} tokens for {texts} texts of "
-            f"{self._spec.model} where {expected} are expected: it cuts texts, or its tokenizer is not the one "
-            "that chunks were counted with. Nothing of this batch was kept.",
-            "Run `pipeline doctor`. If the model was replaced there, pull it again, or build a new collection.",
-        )
+    def __init__(self, whole: OllamaEmbedder, lane: Lane) -> None:
+        self._whole = whole
+        self._lane = lane
 
-    def _specials(self, lane: Lane, version: Version, texts: int, tokens: int, counted: int) -> int:
-        """Specials per text in this server's counts: by version for WordPiece, else as its first answer showed."""
-        if self._counting.wordpiece:
-            return 2 if version.counts_specials else 0
-        if lane.specials is None:
-            lane.specials = next((n for n in SPECIALS if counted == tokens + n * texts), 0)
-        return lane.specials
+    @property
+    def spec(self) -> EmbedderSpec:
+        return self._whole.spec
+
+    @property
+    def limits(self) -> Limits:
+        return self._whole.limits
+
+    async def embed(self, texts: Sequence[str], *, tokens: int, timeout_s: float | None = None) -> EmbedReply:
+        """As `OllamaEmbedder.embed`, on this server whatever is known against it."""
+        return await self._whole._send(self._lane, texts, tokens, timeout_s)
+
+    async def reset(self) -> None:
+        """As `OllamaEmbedder.reset`, of this server alone."""
+        await self._whole._renew(self._lane)
+
+    async def aclose(self) -> None:
+        """Nothing: it belongs to the whole."""
 
 
 def _other_model(server: Server, model: str, what: str) -> errors.ModelMismatch:

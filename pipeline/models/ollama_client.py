@@ -7,11 +7,10 @@ is one of `pipeline.errors` (ollama_errors.py has the table).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, TypeVar
 
-import httpx
 import msgspec
 
 from pipeline import errors
@@ -110,7 +109,7 @@ class Server:
     def __init__(self, url: str, *, connect_timeout_s: float = 5.0) -> None:
         self.url = url
         self.name = f"Ollama at {url}"
-        self._http = transport.client(url, connect_timeout_s=connect_timeout_s)
+        self._http = transport.Http(url, name=self.name, remedy=_REMEDY, connect_timeout_s=connect_timeout_s)
         self._version: Version | None = None
 
     async def aclose(self) -> None:
@@ -209,41 +208,24 @@ class Server:
         timeout_s: float | None,
     ) -> T:
         content = None if body is None else transport.encode(body)
-        async with transport.deadline(self.name, timeout_s):
-            with transport.translated(self.name, self._remedy):
-                reply = await self._http.request(method, path, content=content, headers=_JSON if body else None)
-        if reply.status_code != httpx.codes.OK:
-            raise self._failure(reply.status_code, reply.content, model)
-        return transport.decode(reply.content, kind, self.name)
+        reply = await self._http.ask(method, path, content, timeout_s=timeout_s)
+        if reply.status != transport.OK:
+            raise self._failure(reply.status, bytes(reply.body), model)
+        return transport.decode(reply.body, kind, self.name)
 
     async def _lines(
         self, path: str, body: Mapping[str, Any], kind: type[T], *, model: str, stall_s: float
     ) -> AsyncGenerator[T]:
         """NDJSON, line by line as it comes; the deadline starts anew with each line."""
-        async with self._stream(path, body, stall_s) as reply:
-            if reply.status_code != httpx.codes.OK:
+        async with self._http.stream(path, transport.encode(body), stall_s=stall_s) as reply:
+            if reply.status_code != transport.OK:
                 raise self._failure(reply.status_code, await reply.aread(), model)
             async with aclosing(transport.lines(reply, self.name, stall_s)) as lines:
                 async for line in lines:
                     yield transport.decode(line.encode(), kind, self.name)
 
-    @asynccontextmanager
-    async def _stream(self, path: str, body: Mapping[str, Any], stall_s: float) -> AsyncIterator[httpx.Response]:
-        request = self._http.build_request("POST", path, content=transport.encode(body), headers=_JSON)
-        with transport.translated(self.name, self._remedy):
-            async with transport.deadline(self.name, stall_s):
-                reply = await self._http.send(request, stream=True)
-            try:
-                yield reply
-            finally:
-                await reply.aclose()
-
     def _failure(self, status: int, body: bytes, model: str) -> errors.ModelError:
         return ollama_errors.classify(status, body, version=self._version, model=model, server=self.name)
 
-    @property
-    def _remedy(self) -> str:
-        return "Start it with `ollama serve`, or name another server with --ollama-host."
 
-
-_JSON = {"Content-Type": "application/json"}
+_REMEDY = "Start it with `ollama serve`, or name another server with --ollama-host."

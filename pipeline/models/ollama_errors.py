@@ -162,18 +162,19 @@ RULES = (
     Rule(pattern=r"", statuses=(401, 403, 407), make=errors.ServerRefused,
          remedy="The server or a proxy before it wants other credentials or another Host header."),
     Rule(pattern=r"NaN|\bInf\b", make=errors.BadVectors),
-    Rule(pattern=_DIED, make=errors.TransientFault),
+    Rule(pattern=_DIED, make=errors.RunnerFault),
     Rule(pattern=_STALLED, make=errors.TransientFault),
     Rule(pattern=r"more system memory|out of memory|cudaMalloc", make=errors.TransientFault,
          remedy="Free memory on the server, or take a smaller model."),
     Rule(pattern=r"", statuses=(404, 405), make=errors.ServerRefused,
          remedy="Check the address: this answer is not Ollama's."),
-    Rule(pattern=r"", statuses=(408, 429, 499, 500, 502, 503, 504), make=errors.TransientFault),
+    Rule(pattern=r"", statuses=(408, 429, 499, 502, 503, 504), make=errors.TransientFault),
+    Rule(pattern=r"", statuses=(500,), make=errors.RunnerFault),  # {"error":{}} too (0.3.5 to 0.6.0)
     Rule(pattern=r"", statuses=(413,), make=errors.ServerRefused,
          remedy="A proxy limits the size of requests: lower embed.batch_texts."),
     # Since 0.13.3 whatever goes wrong in the runner is a 400, so one that is not known may pass; before, it was ours.
-    Rule(pattern=r"", statuses=(400,), first=(0, 13, 3), make=errors.TransientFault),
-    Rule(pattern=r"^$", statuses=(400,), last=(0, 6, 0), make=errors.TransientFault),  # {"error":{}}
+    Rule(pattern=r"", statuses=(400,), first=(0, 13, 3), make=errors.RunnerFault),
+    Rule(pattern=r"^$", statuses=(400,), last=(0, 6, 0), make=errors.RunnerFault),  # {"error":{}}
 )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ async def start(count: int, environment: Mapping[str, str], *, start_s: float = 
     program = shutil.which("ollama", path=environment.get("PATH"))
     if program is None:
         raise errors.ConfigError(
-            f"ollama.local_servers = {count}, but there is no program `ollama` on PATH.",
+            "ollama.local_servers is set, but there is no program `ollama` on PATH.",
             "Install Ollama (https://ollama.com/download), or set ollama.local_servers = 0.",
         )
     made: list[_Local] = []

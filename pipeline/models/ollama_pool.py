@@ -81,12 +81,16 @@ class Lane:
         plain_s: when /api/embed answered last (only that tells of loads); loads: how many of its answers in a row told
             of a load of a model that was there; loaded_s: when the last of them came.
         away: it did not answer, or not yet: whoever answers there next must show that it is the same model.
+        kept: it is for one caller alone (see `Pool.keep`).
+        drifts: answers in a row whose token counts were not ours.
         suspect_s: since when it is known to have sent vectors that cannot be right; None: it has not.
         refused: it has another model, for good.
     """
 
     server: Server
     away: bool = False
+    kept: bool = False
+    drifts: int = 0
     outstanding: int = 0
     sent: int = 0
     warm: bool = False
@@ -105,14 +109,14 @@ class Lane:
         return self.check is not None and not self.check.done()
 
     def ready(self, now_s: float) -> bool:
-        """Nothing is known against it."""
-        return self._well and self.breaker.state(now_s) == "closed" and not self.checking
+        """Nothing is known against it, and it is free."""
+        return self._well and self.breaker.state(now_s) == "closed" and not self.checking and not self.kept
 
     def due(self, now_s: float) -> bool:
         """Something is, and it may be checked again."""
         state = self.breaker.state(now_s)
         hurt = not self._well or state == "half-open"
-        return hurt and self.refused is None and state != "open" and not self.checking
+        return hurt and self.refused is None and state != "open" and not self.checking and not self.kept
 
     @property
     def _well(self) -> bool:
@@ -137,32 +141,91 @@ class Pool:
         self.lanes = tuple(lanes)
         self._check = check
         self._eager = eager
+        self._moved = asyncio.Event()  # replaced each time a request ends or a kept server is given back
+
+    def add(self, servers: Sequence[Server]) -> None:
+        """More servers; they take part once they have passed the check."""
+        self.lanes += tuple(Lane(server, away=True) for server in servers)
 
     async def take(self) -> Lane:
         """The server that is well and has the fewest tokens in flight.
 
         With none of these: one that sends wrong vectors or errors, since nobody but the caller can tell whether its
-        texts are to blame; with none of those either, the first that comes back.
+        texts are to blame; with none of those either, the first that comes back. One that is kept is waited for only
+        where there is no other at all.
 
         Raises:
             ServerUnreachable: none answers.
             TransientFault, ModelMissing, ServerRefused: what they answer instead.
             ModelMismatch: those that do have another model.
         """
+        while True:
+            now_s = _now_s()
+            self._raise_bugs()
+            if ready := [lane for lane in self.lanes if lane.ready(now_s)]:
+                if self._eager:
+                    for lane in self.lanes:
+                        if lane.due(now_s):
+                            self._start(lane)
+                return min(ready, key=_load)
+            if here := [lane for lane in self.lanes if not (lane.away or lane.refused or lane.checking or lane.kept)]:
+                return min(here, key=_load)
+            if any(lane.refused is None and not lane.kept for lane in self.lanes) or not self.kept:
+                return await self._first_back()
+            await self._moved.wait()
+
+    # --- one for one caller
+
+    async def keep(self) -> Lane:
+        """A server for one caller, once nothing is in flight there. Give it back with `free`. Raises as `take`."""
+        lane = await self.take()
+        lane.kept = True
+        try:
+            while lane.outstanding:
+                await self._moved.wait()
+        except BaseException:
+            self.free(lane)
+            raise
+        return lane
+
+    def free(self, lane: Lane) -> None:
+        lane.kept = False
+        self._move()
+
+    def began(self, lane: Lane, tokens: int) -> None:
+        """A request was sent."""
+        lane.outstanding += tokens
+        lane.sent += 1
+
+    def ended(self, lane: Lane, tokens: int) -> None:
+        """It is over, however."""
+        lane.outstanding -= tokens
+        self._move()
+
+    def _move(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    @property
+    def spare(self) -> bool:
+        """Whether one is well that nobody keeps."""
         now_s = _now_s()
-        self._raise_bugs()
-        if ready := [lane for lane in self.lanes if lane.ready(now_s)]:
-            if self._eager:
-                for lane in self.lanes:
-                    if lane.due(now_s):
-                        self._start(lane)
-            return min(ready, key=_load)
-        if here := [lane for lane in self.lanes if not (lane.away or lane.refused or lane.checking)]:
-            return min(here, key=_load)
-        return await self._first_back()
+        return any(lane.ready(now_s) for lane in self.lanes)
+
+    @property
+    def kept(self) -> bool:
+        """Whether somebody keeps one."""
+        return any(lane.kept for lane in self.lanes)
+
+    @property
+    def taken(self) -> bool:
+        """Whether somebody keeps each one that answers."""
+        return self.kept and all(lane.kept or lane.away or lane.refused is not None for lane in self.lanes)
+
+    # --- those that are out
 
     async def _first_back(self) -> Lane:
-        willing = [lane for lane in self.lanes if lane.refused is None]
+        willing = [lane for lane in self.lanes if lane.refused is None and not lane.kept]
         for lane in willing:
             if not lane.checking:
                 self._start(lane)
@@ -173,8 +236,7 @@ class Pool:
             if back := [lane for lane in self.lanes if lane.ready(_now_s())]:
                 return min(back, key=_load)
         found: list[errors.ModelError] = [error for check in checks if (error := check.result()) is not None]
-        found = found or [lane.refused for lane in self.lanes if lane.refused is not None]
-        raise next((error for error in found if isinstance(error, errors.ServerUnreachable)), found[0])
+        raise min(found or [lane.refused for lane in self.lanes if lane.refused is not None], key=_hopeless)
 
     def _start(self, lane: Lane) -> None:
         lane.check = asyncio.create_task(self._checked(lane), name=f"check {lane.server.url}")
@@ -214,7 +276,7 @@ class Pool:
         """Take note of a failure; returns the error for the caller: one that ends a run only where no server is left
         that could go on."""
         now_s = _now_s()
-        others = any(other.ready(now_s) for other in self.lanes if other is not lane)
+        others = any(other.ready(now_s) or other.kept for other in self.lanes if other is not lane)
         if isinstance(error, errors.BadVectors):
             if lane.suspect_s is None and others:
                 log.warning("%s It is left alone until a known text comes out right.", error.message)
@@ -223,10 +285,15 @@ class Pool:
             self._leave(lane, error, others=others)
         elif isinstance(error, errors.TransientFault):
             lane.breaker.failed(now_s)
-        elif isinstance(error, (errors.ModelMissing, errors.ServerRefused)) and others:
+        elif isinstance(error, (errors.ModelMissing, errors.ServerRefused)) and self._hope_without(lane):
             self._leave(lane, error, others=others)
             return errors.TransientFault(error.message, error.remedy)
         return error
+
+    def _hope_without(self, lane: Lane) -> bool:
+        """Whether another server may still do the work, if not at this moment. One server that has lost its model ends
+        no run because another is being restarted; a check of each says when all have (`_first_back`)."""
+        return any(other.refused is None for other in self.lanes if other is not lane)
 
     def _leave(self, lane: Lane, error: errors.ModelError, *, others: bool) -> None:
         if others and not lane.away:
@@ -245,6 +312,12 @@ class Pool:
 def _load(lane: Lane) -> tuple[int, int, int]:
     """Fewest tokens in flight; among equals not the one that failed just now, then each in turn."""
     return lane.outstanding, lane.breaker.failures, lane.sent
+
+
+def _hopeless(error: errors.ModelError) -> int:
+    """0 where waiting may help: what all servers together come to is the most hopeful of what each says."""
+    kinds = (errors.ServerUnreachable, errors.TransientFault)
+    return next((place for place, kind in enumerate(kinds) if isinstance(error, kind)), len(kinds))
 
 
 def _now_s() -> float:

@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-import httpx
 import numpy as np
 
 from pipeline import errors
@@ -34,6 +33,7 @@ from pipeline.models.wire import Answer, EmbeddingList, Usage
 
 log = logging.getLogger(__name__)
 QUICK_S = 30.0
+OPENING_S = 60.0  # for a first text: such a server has its model in memory, or (LM Studio) loads it as Ollama does
 CHAT_STALL_S = 330.0
 SEED = 1
 T = TypeVar("T")
@@ -92,7 +92,9 @@ class Server:
         self.name = f"The server at {self.url}"
         self._key_name = key_name
         headers = {"Authorization": f"Bearer {key}"} if key else None
-        self._http = transport.client(self.url, connect_timeout_s=connect_timeout_s, headers=headers)
+        self._http = transport.Http(
+            self.url, name=self.name, remedy=_REMEDY, connect_timeout_s=connect_timeout_s, headers=headers
+        )
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -112,21 +114,15 @@ class Server:
 
     async def chat(self, body: Mapping[str, object], *, model: str, stall_s: float) -> AsyncGenerator[_ChatChunk]:
         """The chunks of a streamed completion, up to `[DONE]` or the end of the stream."""
-        request = self._http.build_request("POST", "chat/completions", content=transport.encode(body), headers=_JSON)
-        with transport.translated(self.name, _REMEDY):
-            async with transport.deadline(self.name, stall_s):
-                reply = await self._http.send(request, stream=True)
-            try:
-                if reply.status_code != httpx.codes.OK:
-                    raise self._failure(reply.status_code, await reply.aread(), model)
-                async with aclosing(transport.lines(reply, self.name, stall_s)) as lines:
-                    async for line in lines:
-                        if line == "data: [DONE]":
-                            return
-                        if line.startswith("data:"):
-                            yield transport.decode(line[5:].encode(), _ChatChunk, self.name)
-            finally:
-                await reply.aclose()
+        async with self._http.stream("chat/completions", transport.encode(body), stall_s=stall_s) as reply:
+            if reply.status_code != transport.OK:
+                raise self._failure(reply.status_code, await reply.aread(), model)
+            async with aclosing(transport.lines(reply, self.name, stall_s)) as lines:
+                async for line in lines:
+                    if line == "data: [DONE]":
+                        return
+                    if line.startswith("data:"):
+                        yield transport.decode(line[5:].encode(), _ChatChunk, self.name)
 
     async def _ask(
         self,
@@ -139,12 +135,10 @@ class Server:
         timeout_s: float | None,
     ) -> T:
         content = None if body is None else transport.encode(body)
-        async with transport.deadline(self.name, timeout_s):
-            with transport.translated(self.name, _REMEDY):
-                reply = await self._http.request(method, path, content=content, headers=_JSON if body else None)
-        if reply.status_code != httpx.codes.OK:
-            raise self._failure(reply.status_code, reply.content, model)
-        return transport.decode(reply.content, kind, self.name)
+        reply = await self._http.ask(method, path, content, timeout_s=timeout_s)
+        if reply.status != transport.OK:
+            raise self._failure(reply.status, bytes(reply.body), model)
+        return transport.decode(reply.body, kind, self.name)
 
     def _failure(self, status: int, body: bytes, model: str) -> errors.ModelError:
         return openai_errors.classify(status, body, model=model, server=self.name, key_name=self._key_name)
@@ -196,13 +190,13 @@ class OpenAIEmbedder:
 
     async def describe(self) -> Description:
         """The canary alone: these servers have no common way to tell their version."""
-        reply = await self.embed([canary.TEXT], tokens=0)
+        reply = await self.embed([canary.TEXT], tokens=0, timeout_s=OPENING_S)
         return Description(server_version="", canary=canary.encode(reply.vectors[0]))
 
 
 async def probe(server: Server, model: str) -> tuple[int, bool]:
     """The model's dimensions, and whether its vectors have to be brought to unit length here."""
-    answer = await server.embed(model, [canary.TEXT], timeout_s=None)
+    answer = await server.embed(model, [canary.TEXT], timeout_s=OPENING_S)
     first = answer.rows[0] if answer.rows else b""
     row = np.frombuffer(first, dtype="<f4") if isinstance(first, bytes) else np.asarray(first, dtype=np.float32)
     if row.size == 0:
@@ -272,5 +266,4 @@ def _reason(chunk: _ChatChunk, server: str) -> str:
     return next((choice.finish_reason for choice in chunk.choices if choice.finish_reason), "")
 
 
-_JSON = {"Content-Type": "application/json"}
 _REMEDY = "Start the server, or set openai.url to where it listens."

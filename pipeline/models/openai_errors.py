@@ -47,7 +47,9 @@ def classify(status: int, body: bytes, *, model: str, server: str, key_name: str
         return errors.ServerRefused(said, "Lower embed.batch_texts.")
     if re.search(_MISSING, text, re.I) and status < 500:
         return errors.ModelMissing(said, f"Load {model} in the server, or set openai.model to one that it lists.")
-    if status in (408, 425, 429) or status >= 500:
+    if status == 500:
+        return errors.RunnerFault(said)
+    if status in (408, 425, 429) or status > 500:
         return errors.TransientFault(said)
     if status in (404, 405):
         return errors.ServerRefused(

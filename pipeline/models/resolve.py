@@ -53,6 +53,7 @@ async def open_embedder(
     *,
     pull: OnPull | None = None,
     bulk: bool = True,
+    later: bool = False,
 ) -> Choice:
     """The embedder of a collection.
 
@@ -60,7 +61,10 @@ async def open_embedder(
         recorded: what the collection was built with; None: it is new.
         pull: fetch a model that Ollama lacks, and call this with each step.
         bulk: for many texts: all servers must show first that they make the same vectors, and `ollama.local_servers`
-            are started. Else, for a question: one server is enough, and the others are asked when it fails.
+            are started when there is much to do. Else, for a question: one server is enough, and the others are asked
+            when it fails.
+        later: of a collection that was begun before, need no server until there is a text to embed; what this would
+            raise comes then, but for a ModelMismatch that shows at once.
 
     Raises:
         ServerUnreachable: the provider's server does not answer (never for a new collection with `auto`).
@@ -71,7 +75,7 @@ async def open_embedder(
     """
     if recorded is not None:
         identity.refuse_another(settings, recorded)
-        return await _reopen(settings, recorded, pull, bulk=bulk)
+        return await _reopen(settings, recorded, pull, bulk=bulk, later=later)
     embed = settings.embed
     if embed.provider == "builtin" or (embed.provider == "auto" and profiles.short(embed.model) == builtin.MODEL):
         return _builtin(settings)
@@ -125,7 +129,9 @@ async def tokenizer_json(embedder: Embedder) -> str | None:
     return None
 
 
-async def _reopen(settings: config.Settings, spec: EmbedderSpec, pull: OnPull | None, *, bulk: bool) -> Choice:
+async def _reopen(
+    settings: config.Settings, spec: EmbedderSpec, pull: OnPull | None, *, bulk: bool, later: bool
+) -> Choice:
     profile = profiles.find(spec.model, settings.profiles)
     if profile is not None:  # how a question is put may change; what was embedded may not
         spec = replace(spec, query_template=profile.query)
@@ -138,6 +144,8 @@ async def _reopen(settings: config.Settings, spec: EmbedderSpec, pull: OnPull | 
         return Choice(embedder=await resolve_openai.reopen(settings, spec, os.environ))
     from pipeline.models import resolve_ollama
 
+    if later:
+        return Choice(embedder=await resolve_ollama.reopen_later(settings, spec, os.environ, pull))
     return await resolve_ollama.reopen(settings, spec, os.environ, pull, bulk=bulk)
 
 

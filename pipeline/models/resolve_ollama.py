@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -17,8 +17,8 @@ from pipeline.models import (
     Tokenizer,
     builtin,
     identity,
+    ollama_fleet,
     ollama_host,
-    ollama_local,
     ollama_pool,
     profiles,
     tokens,
@@ -28,13 +28,14 @@ from pipeline.models import (
 from pipeline.models.ollama import Counting, OllamaEmbedder
 from pipeline.models.ollama_chat import OllamaGenerator
 from pipeline.models.ollama_client import Server, Show, Tag
-from pipeline.models.ollama_local import LocalServers
+from pipeline.models.ollama_later import LaterEmbedder
 from pipeline.models.resolve import DEFAULT_MODEL, Choice, OnPull, PullStep
 
 log = logging.getLogger(__name__)
 # Every version since 0.3.12 gives an embedding model a window of at least 2048 tokens unasked. A larger one would need
 # the option num_ctx, which /v1/embeddings cannot send: two windows would mean loading the model anew between requests.
 WINDOW = 2048
+GLANCE_S = 3.0  # for a server that may not be needed
 
 
 async def create(
@@ -43,11 +44,11 @@ async def create(
     """The embedder for a new collection. Errors and `bulk` as `resolve.open_embedder`."""
     model = settings.embed.model or DEFAULT_MODEL
 
-    async def build(fleet: _Fleet) -> Choice:
+    async def build(fleet: ollama_fleet.Fleet) -> Choice:
         found = await _find(fleet, model, pull)
         return await _checked(await _describe(settings, fleet, found, bulk=bulk), found, bulk=bulk)
 
-    return await _with_fleet(settings, environment, bulk, build)
+    return await ollama_fleet.with_fleet(settings, environment, bulk, build)
 
 
 async def reopen(
@@ -60,19 +61,57 @@ async def reopen(
 ) -> Choice:
     """The embedder of an existing collection: the same model with the same digest, or an error."""
 
-    async def build(fleet: _Fleet) -> Choice:
+    async def build(fleet: ollama_fleet.Fleet) -> Choice:
         found = await _find(fleet, spec.model, pull)
         identity.same_digest(settings, spec, found.tag.digest, found.here[0].name)
         embedder = _embedder(settings, fleet, found, spec, bulk=bulk)
         return await _checked(Choice(embedder=embedder), found, bulk=bulk)
 
-    return await _with_fleet(settings, environment, bulk, build)
+    return await ollama_fleet.with_fleet(settings, environment, bulk, build)
+
+
+async def reopen_later(
+    settings: config.Settings, spec: EmbedderSpec, environment: Mapping[str, str], pull: OnPull | None
+) -> LaterEmbedder:
+    """The same for many texts, if there are any: no server is needed before the first. A note becomes a warning.
+
+    Raises:
+        ModelMismatch: a server that does answer has another model by now: then no question will find anything, so it is
+            told although there may be nothing to embed.
+    """
+    usual = ollama_host.server_urls(settings.ollama, environment)
+    if settings.ollama.hosts or not settings.ollama.local_servers:  # else what answers may be anybody's
+        await asyncio.gather(*(_glance(settings, spec, url) for url in usual))
+
+    async def open_() -> OllamaEmbedder:
+        choice = await reopen(settings, spec, environment, pull)
+        if choice.note:
+            log.warning("%s", choice.note)
+        assert isinstance(choice.embedder, OllamaEmbedder)
+        return choice.embedder
+
+    servers = settings.ollama.local_servers + (len(usual) if settings.ollama.hosts else 0)
+    return LaterEmbedder(spec, _limits(settings, max(1, servers)), open_)
+
+
+async def _glance(settings: config.Settings, spec: EmbedderSpec, url: str) -> None:
+    server = ollama_fleet.server(settings, url)
+    try:
+        async with asyncio.timeout(GLANCE_S):
+            tag = await ollama_pool.held(server, spec.model)
+    except (errors.ModelError, TimeoutError) as error:
+        log.debug("%s tells nothing of %s: %s", server.name, spec.model, error)
+        return
+    finally:
+        await server.aclose()
+    if tag is not None:
+        identity.same_digest(settings, spec, tag.digest, server.name)
 
 
 async def generator(settings: config.Settings, environment: Mapping[str, str]) -> OllamaGenerator:
     """The first server that has the answering model."""
     wanted = settings.generate
-    servers = _servers(settings, ollama_host.server_urls(settings.ollama, environment))
+    servers = ollama_fleet.servers(settings, ollama_host.server_urls(settings.ollama, environment))
     failures: list[errors.ModelError] = []
     chosen: Server | None = None
     try:
@@ -85,7 +124,7 @@ async def generator(settings: config.Settings, environment: Mapping[str, str]) -
             chosen = server
             break
     finally:
-        await _close([server for server in servers if server is not chosen])
+        await ollama_fleet.close([server for server in servers if server is not chosen])
     if chosen is None:  # a server that lacks the model says more than one that is down
         raise next((error for error in failures if isinstance(error, errors.ModelMissing)), failures[0])
     return OllamaGenerator(
@@ -138,19 +177,6 @@ async def tokenizer_json(server: Server, model: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Fleet:
-    """The servers of an embedder, and those among them that this program started."""
-
-    servers: list[Server]
-    local: LocalServers | None = None
-
-    async def aclose(self) -> None:
-        await _close(self.servers)
-        if self.local is not None:
-            await self.local.aclose()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
     """Servers that have the model `tag`, those that are not known to (they do not answer now), and a line about these
     where others go on without them."""
@@ -161,66 +187,7 @@ class _Found:
     note: str = ""
 
 
-async def _with_fleet(
-    settings: config.Settings,
-    environment: Mapping[str, str],
-    bulk: bool,
-    build: Callable[[_Fleet], Awaitable[Choice]],
-) -> Choice:
-    """What `build` makes of the servers; they are closed and stopped where it fails.
-
-    For a run: `ollama.hosts`, and the local servers if any are asked for. For a question: what answers already; one
-    local server where nothing does.
-    """
-    wanted = settings.ollama
-    usual = ollama_host.server_urls(wanted, environment)
-    if wanted.local_servers and bulk:
-        return await _with_local(settings, environment, wanted.local_servers, usual if wanted.hosts else (), build)
-    try:
-        return await _building(_Fleet(servers=_servers(settings, usual)), build)
-    except errors.ServerUnreachable as error:
-        if not wanted.local_servers:
-            raise
-        log.info("%s Starting a server for this question.", error.message)
-    return await _with_local(settings, environment, 1, (), build)
-
-
-async def _with_local(
-    settings: config.Settings,
-    environment: Mapping[str, str],
-    count: int,
-    others: Sequence[str],
-    build: Callable[[_Fleet], Awaitable[Choice]],
-) -> Choice:
-    local = await ollama_local.start(count, environment)
-    try:
-        return await _building(_Fleet(servers=_servers(settings, (*local.urls, *others)), local=local), build)
-    except errors.ModelMissing as error:
-        raise errors.ModelMissing(
-            error.message,
-            f"{error.remedy} Servers that this program starts look into OLLAMA_MODELS (unset: ~/.ollama/models); where "
-            "Ollama runs as a service it is often another folder, such as /usr/share/ollama/.ollama/models.",
-        ) from error
-
-
-async def _building(fleet: _Fleet, build: Callable[[_Fleet], Awaitable[Choice]]) -> Choice:
-    try:
-        return await build(fleet)
-    except BaseException:
-        await fleet.aclose()
-        raise
-
-
-def _servers(settings: config.Settings, urls: Sequence[str]) -> list[Server]:
-    return [Server(url, connect_timeout_s=settings.ollama.connect_timeout_s) for url in urls]
-
-
-async def _close(servers: Sequence[Server]) -> None:
-    for server in servers:
-        await server.aclose()
-
-
-async def _find(fleet: _Fleet, model: str, pull: OnPull | None) -> _Found:
+async def _find(fleet: ollama_fleet.Fleet, model: str, pull: OnPull | None) -> _Found:
     """The servers that answer, all with the same model; what does not answer is left out while another does.
 
     Raises:
@@ -299,7 +266,7 @@ async def _pull(server: Server, model: str, on_step: OnPull) -> None:
 # --- a new collection's model
 
 
-async def _describe(settings: config.Settings, fleet: _Fleet, found: _Found, *, bulk: bool) -> Choice:
+async def _describe(settings: config.Settings, fleet: ollama_fleet.Fleet, found: _Found, *, bulk: bool) -> Choice:
     """Embedder, and a line where something is not known of its model."""
     tag, first = found.tag, found.here[0]
     model = profiles.short(tag.name)
@@ -354,11 +321,9 @@ def _tokenizer(show: Show) -> tuple[Tokenizer, str | None]:
 
 
 def _embedder(
-    settings: config.Settings, fleet: _Fleet, found: _Found, spec: EmbedderSpec, *, bulk: bool
+    settings: config.Settings, fleet: ollama_fleet.Fleet, found: _Found, spec: EmbedderSpec, *, bulk: bool
 ) -> OllamaEmbedder:
-    embed = settings.embed
     here = found.here if bulk else found.here[:1]  # the others have not shown that they make the same vectors
-    limits = Limits(batch_texts=embed.batch_texts, batch_tokens=embed.batch_tokens, concurrency=embed.concurrency)
     return OllamaEmbedder(
         here,
         spec,
@@ -366,6 +331,18 @@ def _embedder(
         absent=[*found.here[len(here) :], *found.absent],
         eager=bulk,
         keep_alive=settings.ollama.keep_alive,
-        limits=replace(limits, concurrency=embed.concurrency * len(fleet.servers), servers=len(fleet.servers)),
+        limits=_limits(settings, fleet.size),
         local=fleet.local,
+        growth=fleet.growth.growth if fleet.growth is not None else None,
+        load_timeout_s=settings.ollama.load_timeout_s,
+    )
+
+
+def _limits(settings: config.Settings, servers: int) -> Limits:
+    embed = settings.embed
+    return Limits(
+        batch_texts=embed.batch_texts,
+        batch_tokens=embed.batch_tokens,
+        concurrency=embed.concurrency * servers,
+        servers=servers,
     )

@@ -1,7 +1,12 @@
-"""HTTP clients, and what httpx raises in the words of `pipeline.errors`. Knows no model server's API.
+"""HTTP to model servers, deadlines and JSON, every failure in the words of `pipeline.errors`. Knows no server's API.
+
+Two clients stand behind one door: http1.py, which costs a tenth of the CPU, for requests answered as a whole, which
+embedding is; httpx for answers that stream, and for hosts that a proxy may stand before.
 
 Proxy variables (HTTP_PROXY, ALL_PROXY) never capture a call to loopback: a model server on this machine is not behind a
 proxy, and a proxy that is asked for 127.0.0.1 answers for itself. For other hosts httpx honours them, and NO_PROXY.
+
+httpx takes 60 ms to import, as long as the first requests of a run may take: it is imported where it is used.
 """
 
 from __future__ import annotations
@@ -10,15 +15,21 @@ import asyncio
 import ipaddress
 import os
 import ssl
+import urllib.parse
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import httpx
 import msgspec
 
 from pipeline import errors
+from pipeline.models import http1
+from pipeline.models.http1 import Reply
 
+if TYPE_CHECKING:
+    import httpx
+
+OK = 200
 REQUEST_DEADLINE_S = 600.0  # where the caller gives none: Ollama itself gives a stalled load 5 minutes
 LOOPBACK_CONNECT_S = 1.0  # loopback answers or refuses at once; longer means a full backlog
 T = TypeVar("T")
@@ -26,19 +37,106 @@ T = TypeVar("T")
 
 def is_loopback(url: str) -> bool:
     """Whether `url` names this machine by a loopback address or `localhost`."""
-    host = httpx.URL(url).host
+    try:
+        host = urllib.parse.urlsplit(url).hostname or ""
+    except ValueError:
+        return False
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def client(url: str, *, connect_timeout_s: float, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
-    """A keep-alive client for one server. Only connecting has a time-out here: a whole request has a `deadline`.
+class Http:
+    """Requests to one server over connections that are kept. Only connecting has a time limit of its own.
+
+    Args:
+        name: the server's, in messages: such as "Ollama at http://127.0.0.1:11434". `remedy`: what to do about it.
+        headers: sent with every request.
 
     Raises:
         ServerRefused: `url` cannot be a server's address.
     """
+
+    def __init__(
+        self, url: str, *, name: str, remedy: str, connect_timeout_s: float, headers: dict[str, str] | None = None
+    ) -> None:
+        self._url, self._headers = url, headers
+        self._name, self._remedy = name, remedy
+        self._connect_timeout_s = min(connect_timeout_s, LOOPBACK_CONNECT_S) if is_loopback(url) else connect_timeout_s
+        self._plain = http1.Client(
+            url, name=name, remedy=remedy, connect_timeout_s=self._connect_timeout_s, headers=headers
+        )
+        self._proxied = may_be_proxied(url)
+        self._httpx: httpx.AsyncClient | None = None
+
+    async def aclose(self) -> None:
+        await self._plain.aclose()
+        if self._httpx is not None:
+            await self._httpx.aclose()
+
+    async def ask(
+        self, method: str, path: str, content: bytes | None = None, *, timeout_s: float | None = None
+    ) -> Reply:
+        """One request, JSON where it has content, and its whole answer, whatever its status; see `deadline`.
+
+        Raises:
+            ServerUnreachable: there is no connection to be had. TransientFault: it was cut, is no HTTP, took too long.
+        """
+        async with deadline(self._name, timeout_s):
+            if not self._proxied:
+                return await self._plain.ask(method, path, content)
+            with translated(self._name, self._remedy):
+                headers = None if content is None else _JSON
+                reply = await self._streaming().request(method, path, content=content, headers=headers)
+                return Reply(status=reply.status_code, body=reply.content)
+
+    @asynccontextmanager
+    async def stream(self, path: str, content: bytes, *, stall_s: float) -> AsyncIterator[httpx.Response]:
+        """The answer to a POST of JSON, as it comes: see `lines`. `stall_s`: for its headers.
+
+        Raises:
+            ServerUnreachable, TransientFault: as `ask`, also inside the block.
+        """
+        http = self._streaming()
+        request = http.build_request("POST", path, content=content, headers=_JSON)
+        with translated(self._name, self._remedy):
+            async with deadline(self._name, stall_s):
+                reply = await http.send(request, stream=True)
+            try:
+                yield reply
+            finally:
+                await reply.aclose()
+
+    def _streaming(self) -> httpx.AsyncClient:
+        if self._httpx is None:
+            self._httpx = client(self._url, connect_timeout_s=self._connect_timeout_s, headers=self._headers)
+        return self._httpx
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+def may_be_proxied(url: str) -> bool:
+    """Whether the environment (on macOS and Windows also the system) names a proxy that `url` could be asked through.
+
+    Which hosts are exempt is httpx's to know.
+    """
+    if is_loopback(url):
+        return False
+    import urllib.request
+
+    return bool(urllib.request.getproxies().keys() & {urllib.parse.urlsplit(url).scheme, "all"})
+
+
+def client(url: str, *, connect_timeout_s: float, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
+    """httpx's keep-alive client for one server. Only connecting has a time-out here: a whole request has a `deadline`.
+
+    Raises:
+        ServerRefused: `url` cannot be a server's address.
+    """
+    import httpx
+
     try:
         if (httpx.URL(url).port or 0) > 65535:  # httpx finds out when it connects, by an OverflowError
             raise ValueError("a port is at most 65535")
@@ -64,6 +162,8 @@ def _tls(url: str) -> ssl.SSLContext:
 @contextmanager
 def translated(server: str, remedy: str) -> Iterator[None]:
     """Turn what httpx raises into pipeline errors. `server`: such as "Ollama at http://127.0.0.1:11434"."""
+    import httpx
+
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
@@ -129,7 +229,7 @@ def encode(body: Mapping[str, object]) -> bytes:
         raise errors.TextRejected("not_unicode", f"A text is not valid Unicode ({error.reason}).") from error
 
 
-def decode(body: bytes, kind: type[T], server: str) -> T:
+def decode(body: bytes | bytearray, kind: type[T], server: str) -> T:
     """`body` as `kind`; unknown fields are ignored.
 
     Raises:

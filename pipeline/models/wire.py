@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import msgspec
@@ -9,6 +10,9 @@ import msgspec
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Part of a server's answer; fields that are not named are ignored."""
+
+
+_INDEX = operator.attrgetter("index")
 
 
 class Usage(Answer, frozen=True, kw_only=True):
@@ -33,7 +37,7 @@ class EmbeddingList(Answer, frozen=True, kw_only=True):
     @property
     def rows(self) -> Sequence[Sequence[float] | bytes]:
         """In the order of the texts, whatever order they were sent in."""
-        return [datum.embedding for datum in sorted(self.data or (), key=lambda datum: datum.index)]
+        return [datum.embedding for datum in sorted(self.data or (), key=_INDEX)]
 
     @property
     def is_base64(self) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from pipeline import config, errors, lance, live, query, search, tasks
+from pipeline import config, errors, lance, live, opening, query, search, tasks
 from pipeline.models import Embedder, EmbedderSpec, EmbedReply, Vectors, resolve
 from pipeline.store import Collection, Published, files
 
@@ -83,11 +83,11 @@ class Shelf:
             ModelError: its embedder cannot be opened.
         """
         settings = self._settings_of(name)
-        standing = await asyncio.to_thread(_standing, settings)
+        standing = await asyncio.to_thread(query.open_collection, settings)
         if (opened := self._current(name, standing)) is not None:
             return opened
         async with self._locks.setdefault(name, asyncio.Lock()):  # only names that exist come here
-            standing = await asyncio.to_thread(_standing, settings)
+            standing = await asyncio.to_thread(query.open_collection, settings)
             return self._current(name, standing) or await self._open(settings, standing)
 
     def _settings_of(self, name: str) -> config.Settings:
@@ -100,19 +100,20 @@ class Shelf:
         embed = msgspec.structs.replace(self.settings.embed, provider="auto", model="", dims=0)
         return msgspec.structs.replace(self.settings, collection=name, embed=embed)
 
-    def _current(self, name: str, standing: _Standing) -> Opened | None:
+    def _current(self, name: str, standing: query.Standing) -> Opened | None:
         opened = self._opened.get(name)
         return opened if opened is not None and (opened.spec, opened.note) == (standing.spec, standing.note) else None
 
-    async def _open(self, settings: config.Settings, standing: _Standing) -> Opened:
+    async def _open(self, settings: config.Settings, standing: query.Standing) -> Opened:
         before = self._opened.get(settings.collection)
         if before is not None and before.spec == standing.spec:
             embedder = before.embedder
         else:
-            embedder = (await resolve.open_embedder(settings, standing.spec, bulk=False)).embedder
+            chosen = opening.settings_for(settings, standing.spec)
+            embedder = (await resolve.open_embedder(chosen, standing.spec, bulk=False)).embedder
             if before is not None:
                 self._replaced.append(before.embedder)
-        reader = await asyncio.to_thread(query.open_reader, standing.collection, standing.spec)
+        reader = await asyncio.to_thread(query.open_reader, standing)
         opened = Opened(
             settings=settings,
             collection=standing.collection,
@@ -216,20 +217,6 @@ def tell_failure(task: asyncio.Task[Any]) -> None:
         log.warning("%s", error)
     elif error is not None:
         log.error("Unexpected failure", exc_info=error)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Standing:
-    """What the disk says of a collection now."""
-
-    collection: Collection
-    spec: EmbedderSpec
-    note: Published | None
-
-
-def _standing(settings: config.Settings) -> _Standing:
-    collection, spec = query.open_collection(settings)
-    return _Standing(collection=collection, spec=spec, note=collection.published())
 
 
 def _check_unicode(text: str) -> None:

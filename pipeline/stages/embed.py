@@ -3,13 +3,14 @@
 Knows the Embedder protocol and time. Does not know paths, files, HTTP, providers, bars or what vectors are for.
 
     batches ──▶ attempt ──▶ gate ──▶ Embedded
-                  │ fault: wait, try again ──▶ after `max_tries`: find the culprit by halves ──▶ judge it ──▶ Rejected
+                  │ the runner died, wrong vectors: again ──▶ find the culprit by halves ──▶ judge it ──▶ Rejected
                   │ refused: find the culprit by halves at once
+                  │ a full queue, a cut, no end: wait, try again ──▶ after `max_tries`: see whether the server is well
                   │ no answer: wait, up to `patience_s`
                   └ no such model, another model, no access: the run ends; what was finished is handed out first
 
-A good text loses its vector to no fault of the server: it is given up only after failing alone, nothing else in flight,
-on a server that embedded a known text rightly just before.
+A good text loses its vector to no fault of the server: it is given up only after failing for one reason again and
+again, alone on a server that embedded a known text rightly just before (embed_isolation.py, embed_verdict.py).
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 from pipeline import models
-from pipeline.stages import embed_batches, embed_health, embed_progress, embed_requests
+from pipeline.stages import embed_batches, embed_isolation, embed_progress, embed_requests
 from pipeline.stages.embed_batches import Item, tokens_of
 from pipeline.stages.embed_control import EngineOptions
 from pipeline.stages.embed_health import Resettable, canaries, describe
 from pipeline.stages.embed_progress import Event, OnEvent, Stats
-from pipeline.stages.embed_requests import Failure
+from pipeline.stages.embed_verdict import Failure
 
 __all__ = [
     "VERSION",
@@ -195,63 +196,22 @@ class Engine:
 
     async def _process(self, items: list[Item]) -> None:
         """Every text of a batch becomes part of an Embedded or a Rejected, or the run ends."""
-        careful = False
-        for n in range(self._options.max_tries):
-            outcome = await self._requests.attempt(items, careful=careful)
+        passing = suspicions = 0
+        while True:
+            outcome = await self._requests.attempt(items)
             if not isinstance(outcome, Failure):
                 return await self._finish(items, outcome)
-            if outcome.refused or outcome.poisons or n + 1 == self._options.max_tries:
+            passing += outcome.passing
+            suspicions += not outcome.passing
+            if outcome.refused or suspicions >= self._options.suspected_after or passing >= self._options.max_tries:
                 return await self._isolate(items, outcome)
-            careful = careful or outcome.kind == "bad_vector"
-            await asyncio.sleep(self._requests.pause_s(n))
-        return None
+            await asyncio.sleep(self._requests.pause_s(passing + suspicions))
 
     async def _isolate(self, items: list[Item], failure: Failure) -> None:
-        """Find what is wrong in a batch that keeps failing, and keep the rest."""
-        while True:
-            items = await self._drop_one(items, failure)
-            if not items:
-                return None
-            outcome = await self._requests.attempt(items, careful=not failure.refused)
-            if not isinstance(outcome, Failure):
-                return await self._finish(items, outcome)
-            failure = outcome
-
-    async def _drop_one(self, items: list[Item], failure: Failure) -> list[Item]:
-        """Narrow a failing batch down to one text in log2(n) requests; returns the texts that nothing is known of.
-
-        A half that succeeds is finished; one that fails is narrowed on, and the other half is left for later.
-        """
-        unknown: list[Item] = []
-        while len(items) > 1:
-            middle = len(items) // 2
-            half, other = items[:middle], items[middle:]
-            outcome = await self._requests.attempt(half, careful=not failure.refused)
-            if isinstance(outcome, Failure):
-                items, unknown, failure = half, other + unknown, outcome
-            else:
-                await self._finish(half, outcome)
-                items = other
-        await self._judge(items[0], failure)
-        return unknown
-
-    async def _judge(self, item: Item, failure: Failure) -> None:
-        """The last chances of one text, alone. Two confirmed poisonings are enough, a refusal of it alone at once."""
-        if failure.refused and failure.texts == 1:
-            return await self._reject(item, failure.kind, failure.error.message)
-        poisonings = 0
-        for n in range(self._options.max_tries):
-            outcome = await self._requests.attempt([item], careful=True)
-            if not isinstance(outcome, Failure):
-                return await self._finish([item], outcome)
-            failure = outcome
-            poisonings += outcome.poisons
-            if outcome.refused or poisonings == 2:
-                break
-            await asyncio.sleep(self._requests.pause_s(n))
-        if not failure.refused and not self._requests.can_tell:
-            raise embed_health.given_up(failure.error, "has not embedded a single text")
-        return await self._reject(item, failure.kind, failure.error.message)
+        one = embed_isolation.Isolation(
+            self._requests, tries=self._options.max_tries, finish=self._finish, reject=self._reject
+        )
+        await one.run(items, failure)
 
     # Results and events
 

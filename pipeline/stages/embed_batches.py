@@ -27,14 +27,21 @@ class Signal:
     """
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in order; mostly empty: it is notified for every text
 
     def notify(self) -> None:
-        self._event.set()
-        self._event = asyncio.Event()
+        for one in self._waiting:
+            if not one.done():
+                one.set_result(None)
+        self._waiting.clear()
 
     async def wait(self) -> None:
-        await self._event.wait()
+        one: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[one] = None
+        try:
+            await one
+        finally:
+            self._waiting.pop(one, None)
 
 
 class Batcher:

@@ -30,7 +30,8 @@ class EngineOptions:
         in_flight_texts: most texts in flight, per two requests at the start (Ollama opens connections for each text).
         first_texts: most per request until something was measured: a slow machine is known before it gets 16k tokens.
         linger_s: how long a free server waits for a fuller batch.
-        max_tries: of one batch, before its culprit is looked for.
+        max_tries: of one batch that passing faults meet (a full queue, a cut), before the server is examined.
+        suspected_after: failures that may be a text's doing (the runner died, wrong vectors), before it is looked for.
         patience_s: how long a server may give no answer, or none that is right, before the run ends.
         shortest_deadline_s: for a request, however quick the server was before: its model may have to be loaded again.
     """
@@ -44,6 +45,7 @@ class EngineOptions:
     first_texts: int = 8
     linger_s: float = 0.02
     max_tries: int = 6
+    suspected_after: int = 2
     backoff_base_s: float = 0.2
     backoff_max_s: float = 20.0
     patience_s: float = 120.0
@@ -131,11 +133,15 @@ class Climber:
 
 
 class Permits:
-    """Who may have a request in flight: as many as `level` allows and at most `texts` texts in all, or one alone."""
+    """Who may have a request in flight: as many as `level` allows and at most `texts` texts in all, or one alone.
 
-    def __init__(self, *, level: Callable[[], int], texts: int) -> None:
+    `barred`: whether nobody may for now; `changed` must be called when it may have ended.
+    """
+
+    def __init__(self, *, level: Callable[[], int], texts: int, barred: Callable[[], bool] = lambda: False) -> None:
         self._level = level
         self._most_texts = texts
+        self._barred = barred
         self._requests = 0
         self._texts = 0
         self._alone = False
@@ -143,7 +149,11 @@ class Permits:
         self._changed = embed_batches.Signal()
 
     def _free(self) -> bool:
-        return not self._alone and not self._alone_waiting and self._requests < self._level()
+        return not (self._alone or self._alone_waiting or self._barred()) and self._requests < self._level()
+
+    def changed(self) -> None:
+        """Look again."""
+        self._changed.notify()
 
     async def ready(self) -> None:
         """Wait until a request could be sent. The permit is not taken: its batch is not made yet."""
@@ -151,7 +161,7 @@ class Permits:
             await self._changed.wait()
 
     @contextlib.asynccontextmanager
-    async def hold(self, texts: int, *, alone: bool) -> AsyncIterator[None]:
+    async def hold(self, texts: int, *, alone: bool = False) -> AsyncIterator[None]:
         """In flight from here to the end of the block. `alone`: with nothing else, and before all who wait for less."""
         await (self._enter_alone() if alone else self._enter(texts))
         self._requests += 1
@@ -182,11 +192,11 @@ class Permits:
 class Deadlines:
     """Seconds a request may take, from the measured seconds per token in flight.
 
-    Until something was measured a request may have to wait for the model: Ollama itself gives up after a load has
-    stalled for 5 minutes.
+    Until something was measured a request may have to wait for the model, on a server that was not asked before the
+    others: as long as the opening waits for it (config.OllamaSettings.load_timeout_s).
     """
 
-    FIRST_S = 330.0
+    FIRST_S = 60.0
     SLOWEST_S_PER_TOKEN = 1 / 40  # a laptop's CPU under load, for a first request
     FACTOR = 4.0  # requests that come later are served in between: up to twice what was in flight, and as much again
     LONGEST_S = 3600.0

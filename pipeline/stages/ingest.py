@@ -3,25 +3,34 @@
 A file is trusted unread when size, mtime and inode are those of the last snapshot *and* the mtime is older than that
 scan by more than a clock's granularity (an edit within it leaves the same mtime: git calls such entries racy).
 Everything else is hashed, and read again only when the hash or the reader changed.
+
+A scan and the last snapshot are compared column by column; rows are made only of what differs.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline import document, ids, schema
 
 VERSION = 1
 SHARD_BYTES = 512 * 1024  # of text
 GRANULARITY_NS = 2_000_000_000  # FAT and some network file systems keep two seconds
-PASSING = frozenset({"vanished", "permission", "io", "changing", "loop"})  # failures that the next run looks at again
+
+# Failures to get at a file, which say nothing of what is in it: the next run looks again, and what was known stays.
+PASSING = frozenset({"vanished", "permission", "io", "changing", "loop", "unmounted"})
 
 Row = dict[str, Any]  # one row of schema.SNAPSHOT or schema.DOCUMENTS
+_Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +47,7 @@ class Seen:
 class Due:
     """A file to be opened. `known_hash`: with this content nothing has to be read again ("": read it in any case)."""
 
-    index: int  # into the list of files that was planned
+    index: int  # into the files that were planned
     uri: str
     known_hash: str
     previous: Row | None
@@ -46,53 +55,135 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`keep`: rows carried over unread; `due`: what to open, by uri; `gone`: rows of documents that are not there."""
+    """What becomes of the files of a scan and of the rows of the last snapshot.
 
-    keep: tuple[Row, ...]
+    Attributes:
+        keep: rows carried over unread, a table of schema.SNAPSHOT in the order of the last one.
+        due: what to open, by uri.
+        gone: rows of documents that are not there.
+        withheld: rows of files that cannot be looked at now.
+        stale: a carried row was too young at the last scan and is not any more: worth a new snapshot.
+    """
+
+    keep: pa.Table
     due: tuple[Due, ...]
     gone: tuple[Row, ...]
-    stale: bool  # a carried row was too young at the last scan and is not any more: worth a new snapshot
-
-
-def _unchanged(seen: Seen, row: Row) -> bool:
-    return bool(seen.size == row["size"] and seen.mtime_ns == row["mtime_ns"] and seen.inode == row["inode"])
+    withheld: tuple[Row, ...] = ()
+    stale: bool = False
 
 
 def plan(
-    files: Sequence[Seen],
-    previous: Sequence[Row],
+    files: pa.Table,
+    previous: pa.Table,
     scanned_ns: int,
     *,
-    is_current: Callable[[str, str], bool],
+    now_ns: int,
+    is_current: Callable[[str], bool],
     unreadable: Sequence[str] = (),
     retry: bool = False,
 ) -> Plan:
     """Compare a scan with the last snapshot.
 
     Args:
-        files: in order of uri.
-        previous: rows of the last snapshot; scanned_ns: when its scan began.
-        is_current: whether what a reader ("name/version") made of a uri still holds.
-        unreadable: folders (with "/" at the end) that could not be listed: what was known below them stays.
+        files: of schema.SCAN, in any order, no uri twice.
+        previous: the last snapshot (schema.SNAPSHOT); scanned_ns: when its scan began; now_ns: when this one did.
+        is_current: whether what a reader ("name/version") made of a file still holds.
+        unreadable: uris that could not be looked at: what was known of them, and below them, stays.
         retry: open failed files again although nothing changed.
     """
-    rows = {row["uri"]: row for row in previous}
-    keep: list[Row] = []
-    due: list[Due] = []
-    for index, seen in enumerate(files):
-        row = rows.pop(seen.uri, None)
-        failed = row is not None and row["status"] != "ok"
-        usable = row is not None and is_current(row["reader"], seen.uri) and row["status"] not in PASSING
-        if row is None or not usable or (failed and retry):
-            due.append(Due(index=index, uri=seen.uri, known_hash="", previous=row))
-        elif _unchanged(seen, row) and seen.mtime_ns < scanned_ns - GRANULARITY_NS:
-            keep.append(row)
-        else:
-            due.append(Due(index=index, uri=seen.uri, known_hash=row["content_hash"], previous=row))
-    hidden = [row for row in rows.values() if any(row["uri"].startswith(folder) for folder in unreadable)]
-    gone = [row for row in rows.values() if row["doc_id"] and not any(row["uri"].startswith(f) for f in unreadable)]
-    stale = any(item.known_hash for item in due)
-    return Plan(keep=(*keep, *hidden), due=tuple(due), gone=tuple(gone), stale=stale)
+    at: NDArray[np.int64] = pc.index_in(files["uri"], previous["uri"]).fill_null(-1).to_numpy().astype(np.int64)
+    found = at >= 0
+    same = found & _equal(files, previous, at)
+    mtime_ns = files["mtime_ns"].to_numpy()
+    old = mtime_ns < scanned_ns - GRANULARITY_NS
+    usable = found & _usable(previous, is_current, retry=retry)[at] if previous.num_rows else found
+    kept, unseen = usable & same & old, np.ones(previous.num_rows, dtype=bool)
+    unseen[at[found]] = False
+    hidden, withheld, gone = _unseen(previous, np.flatnonzero(unseen), unreadable)
+    carried = np.zeros(previous.num_rows, dtype=bool)
+    carried[at[kept]] = carried[hidden] = True
+    racy = usable & same & ~old & (mtime_ns < now_ns - GRANULARITY_NS)
+    return Plan(
+        keep=previous if carried.all() else previous.filter(pa.array(carried)),
+        due=_due(files, previous, np.flatnonzero(~kept), np.where(found, at, -1), usable),
+        gone=_rows(previous, gone),
+        withheld=_rows(previous, withheld),
+        stale=bool(racy.any()),
+    )
+
+
+def _equal(files: pa.Table, previous: pa.Table, at: NDArray[np.int64]) -> _Mask:
+    """Whether each file is as its row `at` says (any value where there is none)."""
+    same = np.ones(files.num_rows, dtype=bool)
+    for name in ("size", "mtime_ns", "inode"):
+        if previous.num_rows:
+            same &= files[name].to_numpy() == previous[name].to_numpy()[at]
+    return same
+
+
+def _usable(previous: pa.Table, is_current: Callable[[str], bool], *, retry: bool) -> _Mask:
+    """Which rows still hold, if their file has not changed."""
+    status, reader = previous["status"], previous["reader"]
+    current = [name for name in schema.strings(pc.unique(reader)) if is_current(name)]
+    again = [name for name in schema.strings(pc.unique(status)) if name in PASSING or (retry and name != "ok")]
+    usable = pc.and_(_among(reader, current), pc.invert(_among(status, again)))
+    return cast("_Mask", usable.to_numpy())
+
+
+def _among(column: pa.ChunkedArray[Any], values: Sequence[str]) -> Any:
+    return pc.is_in(column, pa.array(values, pa.string()))
+
+
+def _unseen(
+    previous: pa.Table, unseen: NDArray[np.int64], unreadable: Sequence[str]
+) -> tuple[list[int], list[int], list[int]]:
+    """The rows of no file that was found: below an unreadable folder, unreadable themselves, and of documents gone."""
+    names, below = frozenset(unreadable), tuple(f"{name}/" for name in unreadable)
+    hidden: list[int] = []
+    withheld: list[int] = []
+    gone: list[int] = []
+    rows = previous.select(["uri", "doc_id"]).take(unseen)
+    for row, uri, doc in zip(unseen.tolist(), schema.strings(rows["uri"]), rows["doc_id"].to_pylist(), strict=True):
+        if uri in names:
+            withheld.append(row)
+        elif uri.startswith(below):
+            hidden.append(row)
+        elif doc is not None:
+            gone.append(row)
+    return hidden, withheld, gone
+
+
+def _due(
+    files: pa.Table, previous: pa.Table, due: NDArray[np.int64], at: NDArray[np.int64], usable: _Mask
+) -> tuple[Due, ...]:
+    rows = iter(_rows(previous, at[due][at[due] >= 0].tolist()))
+    found: list[Due] = []
+    for index, uri in zip(due.tolist(), schema.strings(files["uri"].take(due)), strict=True):
+        row = next(rows) if at[index] >= 0 else None
+        known = row["content_hash"] if row is not None and usable[index] else ""
+        found.append(Due(index=index, uri=uri, known_hash=known, previous=row))
+    return tuple(sorted(found, key=lambda item: item.uri))
+
+
+def _rows(table: pa.Table, at: Sequence[int]) -> tuple[Row, ...]:
+    return tuple(table.take(pa.array(at, pa.int64())).to_pylist()) if len(at) else ()
+
+
+def unread(row: Row) -> Row:
+    """`row` of a file that was due and was not opened: it stays, and is due again, since no file has such an inode."""
+    return row | {"inode": -1}
+
+
+def unseen(uri: str, kind: str, before: Row | None) -> Row:
+    """The row of a name that cannot be looked at now, for the reason `kind`; what was known of it stays searchable."""
+    nothing = Seen(uri=uri, size=0, mtime_ns=0, inode=0)
+    row = snapshot_row(nothing, content_hash="", reader="scan/1", status=kind, documents=None, shard="")
+    return still_live(row, before)
+
+
+def still_live(row: Row, before: Row | None) -> Row:
+    """`row` of a failure that says nothing of the file's content, with the document that was `before`."""
+    return row | ({key: before[key] for key in ("doc_id", "doc_hash", "shard")} if before is not None else {})
 
 
 def _blocks(blocks: Iterable[document.Block]) -> list[Row]:
@@ -145,30 +236,33 @@ def shard(rows: Sequence[Row]) -> tuple[str, pa.Table]:
     return name, pa.Table.from_pylist(list(rows), schema=schema.DOCUMENTS)
 
 
-def snapshot_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Rows of schema.SNAPSHOT as a table in order of uri."""
-    ordered = sorted((dict(row) for row in rows), key=lambda row: str(row["uri"]))
-    return pa.Table.from_pylist(ordered, schema=schema.SNAPSHOT)
+def snapshot_table(rows: Iterable[Mapping[str, Any]], keep: pa.Table | None = None) -> pa.Table:
+    """Rows of schema.SNAPSHOT, and those of `keep`, as a table in order of uri."""
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema.SNAPSHOT)
+    if keep is not None:
+        table = pa.concat_tables([keep, table])
+    return table.take(pc.sort_indices(table["uri"])).combine_chunks()
 
 
 def fates(plan_: Plan, rows: Mapping[str, Row]) -> dict[str, int]:
     """How many files are new, changed, moved, deleted, unchanged, failed.
 
     Args:
-        rows: the new snapshot by uri. A new file with the content of one that is gone counts as moved.
+        rows: what came of the files that were not kept, by uri. A new file with the content of one that is gone counts
+            as moved.
     """
-    gone = [row["content_hash"] for row in plan_.gone]
+    gone = Counter(row["content_hash"] for row in plan_.gone)
     counts = dict.fromkeys(("new", "changed", "moved", "deleted", "unchanged", "failed"), 0)
-    counts["unchanged"] = sum(row["status"] == "ok" for row in plan_.keep)
-    counts["failed"] = sum(row["status"] != "ok" for row in rows.values())
+    counts["unchanged"] = schema.strings(plan_.keep["status"]).count("ok")
+    counts["failed"] = plan_.keep.num_rows - counts["unchanged"] + sum(row["status"] != "ok" for row in rows.values())
     for due in plan_.due:
         before, now = due.previous, rows.get(due.uri)
         if now is None or now["status"] != "ok":
             continue
         if before is not None:
             counts["unchanged" if before["doc_hash"] == now["doc_hash"] else "changed"] += 1
-        elif now["content_hash"] in gone:
-            gone.remove(now["content_hash"])
+        elif gone[now["content_hash"]]:
+            gone[now["content_hash"]] -= 1
             counts["moved"] += 1
         else:
             counts["new"] += 1

@@ -9,29 +9,33 @@
       embedders/<n>.json           who embeds this collection; the newest counts, and a new one is a change of model
       tokenizers/<identity>.json   of models that do not use the packaged vocabulary
       rejects/<part>.parquet       schema.REJECTS
-      published/<n>.json           what the live tag of the index was made from: lets `index` see at once that nothing
-      is due index/                       the LanceDB database runs/<time>.json             reports; read back only
-      for the rate that `--dry-run` estimates with tmp/                         swept by the next writer
+      index/                       the LanceDB database
+      published/<n>.json           publications: what readers see is what the newest says (records.Published)
+      migrations/<n>.json          a change of model under way, the newest counts (records.Migration)
+      runs/<time>.json             reports; read back only for the rate that `--dry-run` estimates with
+      tmp/                         swept by the next writer
 
 | crash | leaves | repaired by |
 |---|---|---|
 | while writing any file | a file in tmp/ | the next writer sweeps it |
 | after a document shard, before the snapshot | an unreferenced shard | ingest makes the same name again |
 | in chunk or embed | finished shards and parts | the next run does the rest |
-| in index | a table between two versions; readers are on the published tag | `index` compares again, then publishes |
-| after the tag, before published/ | a tag newer than its note | `index` compares again and writes the note |
+| in index | a table between two versions; readers are on the one published | `index` compares again, then publishes |
+| after the tag, before published/ | a version that nobody reads yet | `index` compares again and writes the note |
+| in rollback or migrate | perhaps a copy of a snapshot; readers see what they saw | the same command |
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -39,15 +43,15 @@ import pyarrow as pa
 from pipeline import errors, schema
 from pipeline.models import EmbedderSpec, Storage
 from pipeline.store import files, lock
+from pipeline.store.records import Migration, Published, Records, numbered
+from pipeline.store.runs import Runs
 from pipeline.store.vectors import VectorLog
 
 VERSION = "1"
-SNAPSHOTS_KEPT = 7
-
-_T = TypeVar("_T")
+SNAPSHOTS_KEPT = 7  # of those never published
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # tables cannot be hashed, and the same one is itself
 class Snapshot:
     """The files of one scan.
 
@@ -55,24 +59,27 @@ class Snapshot:
         table: of schema.SNAPSHOT.
         sources: the folders scanned, absolute.
         scanned_ns: when the scan began, Unix time.
+        mounts: folders (uri with "/" at the end) that were file systems of their own.
     """
 
     number: int
     table: pa.Table
     sources: tuple[str, ...]
     scanned_ns: int
+    mounts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """What the live tag shows: equal fields mean that `index` has nothing to do."""
-
-    live: str  # hash of the live documents and their shards
-    chunks_fp: str
-    vectors_fp: str
-    documents: int
-    chunks: int
-    rows: int  # chunks that have their vector
+@functools.lru_cache(maxsize=2)
+def _read_snapshot(path: Path, number: int, mtime_ns: int, size: int) -> Snapshot:
+    """A snapshot, remembered while its file is the same: a run asks for it again and again."""
+    metadata = files.parquet_metadata(path)
+    return Snapshot(
+        number=number,
+        table=files.read_parquet(path, schema.SNAPSHOT),
+        sources=tuple(msgspec.json.decode(metadata["sources"], type=list[str])),
+        mounts=tuple(msgspec.json.decode(metadata.get("mounts", "[]"), type=list[str])),  # older ones have none
+        scanned_ns=int(metadata["scanned_ns"]),
+    )
 
 
 class Collection:
@@ -83,6 +90,9 @@ class Collection:
             raise errors.ConfigError(f"{name!r} cannot be the name of a collection", "Use letters, digits, - and _.")
         self.name = name
         self.root = data / name
+        self.publications = Records(self.root / "published", self.temporary, Published)
+        self.migrations = Records(self.root / "migrations", self.temporary, Migration)
+        self._embedders = Records(self.root / "embedders", self.temporary, EmbedderSpec)
 
     # -- existence and the lock
 
@@ -101,13 +111,13 @@ class Collection:
             )
 
     @contextlib.contextmanager
-    def writing(self, wait_s: float = 0.0) -> Iterator[None]:
+    def writing(self, wait_s: float = 0.0, tell: Callable[[str], None] | None = None) -> Iterator[None]:
         """Be the one writer: creates the collection if need be and sweeps what a killed writer left in tmp/.
 
         Raises:
             Locked: another process is writing, still after `wait_s` seconds.
         """
-        with lock.hold(self.root / "LOCK", wait_s):
+        with lock.hold(self.root / "LOCK", wait_s, tell):
             if not self.exists:
                 self._write_text(self.root / "VERSION", VERSION + "\n")
             self.check_version()
@@ -128,46 +138,25 @@ class Collection:
     def _write_text(self, target: Path, text: str) -> None:
         files.write_once(self.temporary, target, lambda file: file.write(text.encode()))
 
-    # -- numbered records: the newest counts
-
-    def _numbered(self, folder: str, suffix: str) -> list[tuple[int, Path]]:
-        found = ((path.stem, path) for path in (self.root / folder).glob(f"*{suffix}"))
-        return sorted((int(stem), path) for stem, path in found if stem.isdigit())
-
-    def _newest(self, folder: str, kind: type[_T]) -> _T | None:
-        numbered = self._numbered(folder, ".json")
-        if not numbered:
-            return None
-        path = numbered[-1][1]
-        with files.disk_errors(path):
-            data = path.read_bytes()
-        try:
-            return msgspec.json.decode(data, type=kind)
-        except msgspec.DecodeError as error:
-            raise errors.CorruptStore(
-                f"{path} is damaged: {error}", "Move the collection's folder away and build it again: pipeline run DOCS"
-            ) from error
-
-    def _append_record(self, folder: str, record: object) -> None:
-        numbered = self._numbered(folder, ".json")
-        number = numbered[-1][0] + 1 if numbered else 1
-        data = msgspec.json.format(msgspec.json.encode(record), indent=1).decode()
-        self._write_text(self.root / folder / f"{number:08d}.json", data + "\n")
+    # -- records: the newest counts
 
     def embedder(self) -> EmbedderSpec | None:
-        """Who embeds this collection; None before the first chunk stage."""
-        return self._newest("embedders", EmbedderSpec)
+        """Who embeds this collection: as published, and before that whoever was chosen for it; None: nobody yet."""
+        note = self.published()
+        return note.spec if note is not None and note.spec is not None else self._embedders.newest()
 
     def set_embedder(self, spec: EmbedderSpec) -> None:
-        if self.embedder() != spec:
-            self._append_record("embedders", spec)
+        """Choose who embeds. Once something is published, that decides: only a publication changes it."""
+        if self._embedders.newest() != spec:
+            self._embedders.append(spec)
 
     def published(self) -> Published | None:
-        return self._newest("published", Published)
+        """What readers see."""
+        return self.publications.newest()
 
     def set_published(self, record: Published) -> None:
-        if self.published() != record:
-            self._append_record("published", record)
+        """The commit point of a publication: from now on readers open what `record` says."""
+        self.publications.append(record)
 
     def tokenizer_file(self, identity: str) -> Path | None:
         """The tokenizer.json kept for this collection under `identity`, if it is not the packaged one."""
@@ -180,30 +169,46 @@ class Collection:
 
     # -- snapshots
 
-    def snapshot(self) -> Snapshot | None:
-        """The newest snapshot; None before the first ingest."""
-        numbered = self._numbered("snapshots", ".parquet")
-        if not numbered:
-            return None
-        number, path = numbered[-1]
-        metadata = files.parquet_metadata(path)
-        return Snapshot(
-            number=number,
-            table=files.read_parquet(path, schema.SNAPSHOT),
-            sources=tuple(msgspec.json.decode(metadata["sources"], type=list[str])),
-            scanned_ns=int(metadata["scanned_ns"]),
-        )
+    def snapshots(self) -> list[int]:
+        """The numbers of those that are kept, oldest first."""
+        return [number for number, _ in numbered(self.root / "snapshots", ".parquet")]
 
-    def write_snapshot(self, table: pa.Table, sources: Sequence[str], scanned_ns: int) -> int:
+    def snapshot(self, number: int | None = None) -> Snapshot | None:
+        """The newest snapshot, or the one of this number; None where there is none."""
+        found = dict(numbered(self.root / "snapshots", ".parquet"))
+        if not found or (number is not None and number not in found):
+            return None
+        number = max(found) if number is None else number
+        with files.disk_errors(found[number]):
+            status = found[number].stat()
+        return _read_snapshot(found[number], number, status.st_mtime_ns, status.st_size)
+
+    def write_snapshot(
+        self, table: pa.Table, sources: Sequence[str], scanned_ns: int, mounts: Sequence[str] = ()
+    ) -> int:
         """Ingest's one commit point: from now on these files are what should be searchable. Returns its number."""
-        numbered = self._numbered("snapshots", ".parquet")
-        number = numbered[-1][0] + 1 if numbered else 1
-        metadata = {"sources": msgspec.json.encode(list(sources)).decode(), "scanned_ns": str(scanned_ns)}
+        number = max(self.snapshots(), default=0) + 1
+        metadata = {
+            "sources": msgspec.json.encode(list(sources)).decode(),
+            "mounts": msgspec.json.encode(list(mounts)).decode(),
+            "scanned_ns": str(scanned_ns),
+        }
         table = schema.check(table, schema.SNAPSHOT, "snapshot")
         files.write_parquet(self.temporary, self.root / "snapshots" / f"{number:08d}.parquet", table, metadata=metadata)
-        for _, path in numbered[: -(SNAPSHOTS_KEPT - 1)]:
-            path.unlink(missing_ok=True)
+        published = {note.snapshot for _, note in self.publications.all()}
+        self.drop_snapshots(set(self.snapshots()[:-SNAPSHOTS_KEPT]) - published)
         return number
+
+    def write_again(self, snapshot: Snapshot) -> int:
+        """The same files as the newest snapshot, under a new number, which is returned."""
+        return self.write_snapshot(snapshot.table, snapshot.sources, snapshot.scanned_ns, snapshot.mounts)
+
+    def drop_snapshots(self, numbers: Set[int]) -> None:
+        """Forget these; never the newest."""
+        for number, path in numbered(self.root / "snapshots", ".parquet")[:-1]:
+            if number in numbers:
+                with files.disk_errors(path):
+                    path.unlink(missing_ok=True)
 
     # -- documents and chunks
 
@@ -215,6 +220,9 @@ class Collection:
         if not self._documents(shard).exists():
             table = schema.check(table, schema.DOCUMENTS, "documents")
             files.write_parquet(self.temporary, self._documents(shard), table, row_group=256)
+
+    def has_documents(self, shard: str) -> bool:
+        return self._documents(shard).exists()
 
     def read_documents(self, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
         return files.read_parquet(self._documents(shard), schema.DOCUMENTS, columns)
@@ -253,7 +261,10 @@ class Collection:
 
     def add_rejects(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
-            name = f"{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(4)}.parquet"
+            newest = max((path.name for path in (self.root / "rejects").glob("*.parquet")), default="0-")
+            # Later than the last one, also where the clock was set back: the newest of an input is what counts.
+            stamp = max(time.time_ns() // 1_000_000, int(newest.partition("-")[0]) + 1)
+            name = f"{stamp:013d}-{secrets.token_hex(4)}.parquet"
             table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema.REJECTS)
             files.write_parquet(self.temporary, self.root / "rejects" / name, table)
 
@@ -265,16 +276,14 @@ class Collection:
 
     # -- reports
 
-    def write_report(self, data: bytes) -> Path:
-        path = self.root / "runs" / time.strftime(f"%Y%m%dT%H%M%S-{secrets.token_hex(2)}.json", time.gmtime())
-        files.write_once(self.temporary, path, lambda file: file.write(data))
-        return path
+    @property
+    def runs(self) -> Runs:
+        """The reports; the one thing that is written without the lock."""
+        return Runs(self.root / "runs")
 
     def newest_reports(self, count: int) -> list[bytes]:
         """The newest `count` reports, newest first."""
-        paths = sorted((self.root / "runs").glob("*.json"), reverse=True)[:count]
-        with files.disk_errors(self.root / "runs"):
-            return [path.read_bytes() for path in paths]
+        return [entry.read() for entry in self.runs.newest(count)]
 
     def disk_bytes(self) -> int:
         """Size of all files; one that goes while they are counted does not count."""

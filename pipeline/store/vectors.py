@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -142,16 +142,41 @@ class VectorLog:
             column = file.read_row_group(group, columns=["vector"]).column(0).combine_chunks()
         return schema.matrix(column, self.dims)
 
-    def append(self, made: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        """Write one part. `vectors`: float32 of shape (len(made), dims), checked by the embedding gate before."""
+    def append(self, made: Sequence[str], *vectors: NDArray[np.float32]) -> None:
+        """Write one part. `vectors`: float32 of shapes (n, dims), len(made) in all and in their order, checked by the
+        embedding gate before."""
         if not len(made):
             return
-        column = schema.vector_column(vectors, self._schema.field("vector"))
+        field = self._schema.field("vector")
+        column = pa.chunked_array([schema.vector_column(matrix, field) for matrix in vectors], field.type)
         table = pa.table([pa.array(list(made), pa.string()), column], schema=self._schema)
         metadata = self._record | self._provenance
         files.write_parquet(
             self._temporary, self._new_part(), table, metadata=metadata, row_group=ROW_GROUP, plain=True
         )
+
+    def adopt(self, batches: Iterable[pa.RecordBatch]) -> int:
+        """Write one part of rows of another log, as they are and checked by the caller; returns how many there were.
+
+        `batches` must not be empty.
+        """
+        rows = 0
+
+        def counted() -> Iterator[pa.RecordBatch]:
+            nonlocal rows
+            for batch in batches:
+                rows += batch.num_rows
+                yield batch
+
+        metadata = self._record | self._provenance
+        files.write_batches(
+            self._temporary, self._new_part(), counted(), self._schema, metadata=metadata, row_group=ROW_GROUP
+        )
+        return rows
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Every key once with its vector, as they are stored, a row group at a time."""
+        return self._first_of_each(self._parts)
 
     def _new_part(self) -> Path:
         # A name that sorts by time: parts keep the order of the run, and so a shard's vectors lie together.
