@@ -1,12 +1,12 @@
 """HTTP to model servers, deadlines and JSON, every failure in the words of `pipeline.errors`. Knows no server's API.
 
-Two clients stand behind one door: http1.py, which costs a tenth of the CPU, for requests answered as a whole, which
+Two clients stand behind one door: http1.py, which takes a fraction of the CPU, for requests answered as a whole, which
 embedding is; httpx for answers that stream, and for hosts that a proxy may stand before.
 
 Proxy variables (HTTP_PROXY, ALL_PROXY) never capture a call to loopback: a model server on this machine is not behind a
 proxy, and a proxy that is asked for 127.0.0.1 answers for itself. For other hosts httpx honours them, and NO_PROXY.
 
-httpx takes 60 ms to import, as long as the first requests of a run may take: it is imported where it is used.
+httpx is imported where it is used: a run that only embeds starts without it.
 """
 
 from __future__ import annotations
