@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline import config, errors, executor, readers, scan, schema
 from pipeline.stages import ingest
-from pipeline.store import Collection, Snapshot
+from pipeline.store import Collection, Snapshot, own_folders
 
 GRACE = 1  # files that may always go, as long as others stay: one of four is more than 20 %
 _UNMOUNTED = "it was a file system of its own and is empty or missing now: not mounted? What was known of it stays."
@@ -38,6 +38,7 @@ def scan_rules(settings: config.Settings) -> scan.Rules:
         exclude=source.exclude,
         hidden=source.hidden,
         follow_symlinks=source.follow_symlinks,
+        own=own_folders(Path(settings.data)),  # `pipeline run .` must not read its own reports
     )
 
 

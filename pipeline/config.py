@@ -89,7 +89,7 @@ class OllamaSettings(Section, frozen=True, kw_only=True):
     keep_alive: Duration = "30m"
     connect_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 5.0
     # For a known text that a server must embed before it is sent others, the load of the model included: 670 MB (mxbai)
-    # come from a slow disk in 8 s, 8 GB from a fast one in 16 s; finding the GPU and freeing its memory takes up to 15 s.
+    # come from a slow disk in 8 s, 8 GB from a fast one in 16 s; finding the GPU and freeing its memory: up to 15 s.
     load_timeout_s: Annotated[float, Meta(ge=1, le=3600)] = 60.0
 
 

@@ -31,11 +31,21 @@ def rule(rules: scan.Rules, folder: Path, relative: str) -> str:
 
 
 def _of_name(rules: scan.Rules, folder: Path, name: str) -> str:
+    if _identity(folder / name) in rules.own:
+        return "the pipeline keeps its own data there"
     if PurePosixPath(name).name.startswith(".") and not rules.hidden:
         return "its name begins with a dot (source.hidden = false)"
     if (folder / name).is_symlink() and not rules.follow_symlinks:
         return "it is a symbolic link (source.follow_symlinks = false)"
     return ""
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:  # a name that is asked about need not be there
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _of_patterns(rules: scan.Rules, folder: Path, name: str, *, is_folder: bool) -> str:

@@ -128,6 +128,7 @@ class Rules:
         known: whether a reader knows such a name. Asked once for each ending (from the last dot on) and for each name
             without one.
         include, exclude: gitignore patterns.
+        own: folders (device, inode) that are never walked: what the program itself writes.
     """
 
     known: Callable[[str], bool]
@@ -135,6 +136,7 @@ class Rules:
     exclude: tuple[str, ...] = ()
     hidden: bool = False
     follow_symlinks: bool = False
+    own: frozenset[tuple[int, int]] = frozenset()
 
 
 def text_name(path: bytes) -> str:
@@ -337,6 +339,8 @@ class _Walker:
         if self._ignored(f"{uri[parent.start :]}/", ignores):
             return
         here = (status.st_dev, status.st_ino)
+        if here in self.rules.own:
+            return
         if here in parent.above:
             self.refused.append(Refused(uri=uri, kind="loop", reason="a link to a folder that contains it"))
             return

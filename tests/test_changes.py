@@ -20,13 +20,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from pipeline import changes, config, errors, executor, live, run_fates, scan
+from pipeline import changes, config, errors, executor, left_out, live, run_fates, scan
 from pipeline.progress import Silent
 from pipeline.stages import ingest
 from pipeline.store import Collection, Snapshot
 from tests.test_scan import LOST, Device
 
 HOUR_NS = 3_600_000_000_000
+
+
+def test_the_programs_own_data_is_no_document(tmp_path: Path) -> None:
+    """`pipeline run .` where `data` lies too: its reports are JSON and HTML."""
+    (tmp_path / "a.md").write_text("text")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "b.md").write_text("text")
+    for data in (tmp_path / "data", tmp_path):
+        with Collection(data, "default").writing():
+            (data / "default" / "report.json").write_text("{}")
+        given = config.Settings(data=str(data), source=config.SourceSettings(follow_symlinks=True))
+        assert changes.look(given, Collection(data, "default"), [tmp_path]).found.files.uris == ["a.md", "other/b.md"]
+        assert left_out.rule(changes.scan_rules(given), tmp_path, f"{data.relative_to(tmp_path)}/default/report.json")
+        shutil.rmtree(data / "default")
 
 
 class AtOnce:

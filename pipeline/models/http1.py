@@ -3,8 +3,8 @@ nothing of models, streams, proxies or redirects.
 
 Written here because embedding is what this program is for. Against a server that answers at once, a vector of 1024
 numbers took an embedder over httpx, httpcore and h11 about 54 us of CPU, and over a prototype of this 20, of which 12
-are the decoding (benchmarks/client_cost.py has the whole). What is not on that path (streams, hosts behind a proxy) stays with httpx: see
-transport.py.
+are the decoding (benchmarks/client_cost.py has the whole). What is not on that path (streams, hosts behind a proxy)
+stays with httpx: see transport.py.
 
 A request is sent a second time in one case only: a connection that had been idle was closed before a single byte of a
 reply came. A server may close such a one at any moment, so also in the one in which it is used again. Where the last

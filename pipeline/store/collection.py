@@ -293,3 +293,13 @@ class Collection:
                 with contextlib.suppress(FileNotFoundError):
                     total += Path(folder, name).lstat().st_size
         return total
+
+
+def own_folders(data: Path) -> frozenset[tuple[int, int]]:
+    """Device and inode of the folder `data`, as far as it is there, and of the collections in it."""
+    found = set()
+    for folder in (data, *(version.parent for version in data.glob("*/VERSION"))):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            status = folder.stat()
+            found.add((status.st_dev, status.st_ino))
+    return frozenset(found)
