@@ -7,9 +7,9 @@ all.
     python -m benchmarks.embed_limit [--chunks 5000] [--tokens 256] [--cost-us 100] [--servers 1,4] [--command]
 
 100 us per token, 10,000 tokens per second and server, stands for a desktop's GPU or a current Apple chip with a model
-of 334M parameters. A CPU is ten times slower, which flatters every client; a data centre's GPU is faster than one server's
-own HTTP and JSON. 5000 chunks then take two minutes, and what a command needs before its first request and after its
-last is to be less than 3 % of that, and with four servers of half a minute.
+of 334M parameters. A CPU is ten times slower, which flatters every client; a data centre's GPU is faster than one
+server's own HTTP and JSON. 5000 chunks then take two minutes, and what a command needs before its first request and
+after its last is to be less than 3 % of that, and with four servers of half a minute.
 
 The engine alone is measured in this process. --command measures `pipeline embed` instead, on a collection that was
 ingested and chunked before: once from the start of the process to its end, with all that an interpreter, imports,
