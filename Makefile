@@ -46,15 +46,18 @@ nightly: $(VENV)/.base
 serve: $(VENV)/.base
 	@$(BIN)/pipeline serve $(ARGS)
 
+# Two thirds of the time of one process on two cores; a file's tests stay in one process and share what they built.
+PYTEST = $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+
 test: $(VENV)/.dev
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.incremental

@@ -23,7 +23,7 @@ from pipeline.store import lock
 path = pathlib.Path(sys.argv[1])
 with lock.hold(path):
     held = os.open(path, os.O_RDWR)  # the number after that of the lock itself
-    child = subprocess.Popen(["sleep", "60"], pass_fds=[held - 1])
+    child = subprocess.Popen(["sleep", "60"], pass_fds=[held - 1], stdout=subprocess.DEVNULL)
     print(child.pid, flush=True)
     os._exit(0)
 """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +78,7 @@ class LookedThrough(Silent):
 
 
 OVER = Deadline.after(0)
+DAYS_AGO = itertools.count(1_600_000_000)
 
 
 def rewrite(path: Path, seed: str, sections: int = 12) -> None:
@@ -88,6 +91,14 @@ def age(folder: Path) -> None:
     """0.md is the oldest."""
     for number, path in enumerate(sorted(folder.iterdir())):
         os.utime(path, (1_600_000_000 + number, 1_600_000_000 + number))
+
+
+def settle(folder: Path) -> None:
+    """What was written just now is dated back: a file as young as the scan is read again, to be sure."""
+    for path in sorted(folder.iterdir()):
+        if path.stat().st_mtime > time.time() - 3600:
+            at = next(DAYS_AGO)
+            os.utime(path, (at, at))
 
 
 def test_the_newest_files_come_first_and_each_is_searched_whole(world: World) -> None:
@@ -131,15 +142,18 @@ def test_a_document_that_is_not_embedded_whole_goes_on_in_its_last_version(world
 
 def test_what_was_not_read_stays_as_it_was(world: World) -> None:
     """With no time left a changed file keeps its text, a moved one is not lost, and a deleted one goes."""
+    settle(world.docs)
     world.run()
     before = world.table()
     rewrite(world.docs / "0.md", "edited")
     (world.docs / "1.md").rename(world.docs / "moved.md")
     (world.docs / "2.md").write_text("A document of another length than any other.")
+    settle(world.docs)
     world.run()
     (world.docs / "2.md").unlink()
     rewrite(world.docs / "0.md", "edited again")
     (world.docs / "moved.md").rename(world.docs / "moved-again.md")
+    settle(world.docs)
     now = world.table()
     report = world.run(end=OVER)
     assert (report.incomplete, report.files_left, report.files["deleted"]) == (True, 2, 1)
