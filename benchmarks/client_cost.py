@@ -1,12 +1,13 @@
 """What a vector costs in client CPU: our engine into a checkpoint on disk, beside other clients into lists in memory.
 
-    python -m benchmarks.client_cost [--texts 10000] [--tokens 256] [--rounds 3] [--peers-python PYTHON]
+    python -m benchmarks.client_cost [--texts 20000] [--tokens 256] [--rounds 3] [--peers-python PYTHON]
 
 The fake Ollama answers at once, so what is left is the client: building requests, HTTP, decoding, checks, files. Each
 client is a process of its own and embeds the same texts; its user and system time is taken after its imports and one
-request to warm up. Ours counts the integrity gate, token reconciliation, hashing of keys and the Parquet parts that
-the vector log fsyncs; the peers' vectors stay lists. Peers run in --peers-python (default: this one) and are left out
-where they cannot be imported; each gets batches of 64 texts, and llama-index also its own default of 10.
+request to warm up; what a client does once (ours: the first part of the log) is shared out over the texts. Ours
+counts the integrity gate, token reconciliation, hashing of keys and the Parquet parts that the vector log fsyncs; the
+peers' vectors stay lists. Peers run in --peers-python (default: this one) and are left out where they cannot be
+imported; each gets batches of 64 texts, and llama-index also its own default of 10.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=int, default=10_000)
+    parser.add_argument("--texts", type=int, default=20_000)
     parser.add_argument("--tokens", type=int, default=256, help="per text, on average")
     parser.add_argument("--rounds", type=int, default=3, help="the least CPU of these counts")
     parser.add_argument("--peers-python", default=sys.executable, help="an interpreter that has the other clients")

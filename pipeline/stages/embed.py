@@ -176,7 +176,7 @@ class Engine:
 
     def _refusal(self, item: Item) -> tuple[str, str] | None:
         """Kind and reason where a text must not be sent. Ollama gives an empty one a vector that means nothing."""
-        if not item.text.strip():
+        if not item.text or item.text.isspace():
             return "empty", "There is no text in it."
         limit = self._embedder.spec.limit
         if 0 < limit < item.tokens:

@@ -30,6 +30,8 @@ class Signal:
         self._waiting: dict[asyncio.Future[None], None] = {}  # in order; mostly empty: it is notified for every text
 
     def notify(self) -> None:
+        if not self._waiting:
+            return
         for one in self._waiting:
             if not one.done():
                 one.set_result(None)
@@ -105,12 +107,13 @@ class Batcher:
         if self._closed:  # the last batches are shared out evenly, so that all servers finish together
             texts = min(texts, max(8, -(-len(self._pending) // share)))
         batch: list[Item] = []
-        tokens = 0
-        while self._pending and len(batch) < texts:
-            tokens += self._pending[0].tokens
-            if batch and tokens > self._tokens:
+        pending, tokens = self._pending, 0
+        while pending and len(batch) < texts:
+            more = pending[0].tokens
+            if batch and tokens + more > self._tokens:
                 break
-            batch.append(self._pending.popleft())
-        self._pending_tokens -= tokens_of(batch)
+            tokens += more
+            batch.append(pending.popleft())
+        self._pending_tokens -= tokens
         self._changed.notify()
         return batch
