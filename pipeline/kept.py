@@ -172,8 +172,9 @@ def lacking(collection: Collection, generation: Generation) -> str:
     shards = live.of_snapshot(snapshot)
     if lost := sum(not collection.has_documents(shard) for shard in shards):
         return f"{lost} of its {len(shards)} document shards"
-    if lost := sum(not collection.has_chunks(note.chunks_fp, shard) for shard in shards) and note.rows == note.chunks:
-        return f"the chunks of {lost} of its {len(shards)} document shards"
+    uncut = sum(not collection.has_chunks(note.chunks_fp, shard) for shard in shards)
+    if uncut and note.rows == note.chunks:
+        return f"the chunks of {uncut} of its {len(shards)} document shards"
     log, rows = live.vector_log(collection, note.spec), 0
     for shard, docs in shards.items():
         rows += int(log.has(_keys_of(collection, note.chunks_fp, shard, docs)).sum())

@@ -118,8 +118,7 @@ def _forget(collection: Collection, seen: Seen) -> None:
         rows = newest.table.select(["shard", "uri"]).to_pylist()
         keep = [row["shard"] not in shards and row["uri"] not in uris for row in rows]
         if not all(keep):
-            table = newest.table.filter(pa.array(keep, pa.bool_()))
-            collection.write_snapshot(table, newest.sources, newest.scanned_ns)
+            collection.write_again(newest, newest.table.filter(pa.array(keep, pa.bool_())))
     paths = dict(Inventory(collection).snapshots())
     naming = (number for number, one in seen.snapshots.items() if shards & live.of_snapshot(one).keys())
     doomed: list[Path] = [paths[number] for number in naming if number in paths]

@@ -93,9 +93,7 @@ def repack(
         collection.write_documents(name, group.documents)
         done.moved |= dict.fromkeys(schema.strings(group.documents["doc_id"]), name)
         done.made += 1
-    collection.write_snapshot(
-        _renamed(snapshot.table, done.moved), snapshot.sources, snapshot.scanned_ns, snapshot.mounts
-    )
+    collection.write_again(snapshot, _renamed(snapshot.table, done.moved))
     spec = collection.embedder()
     assert spec is not None
     publish.publish(collection, settings, spec, live.of_snapshot(collection.snapshot()), progress)

@@ -283,9 +283,15 @@ def test_a_file_that_hides_its_change_is_found_and_read_again(server: FakeOllama
         opened.write(text.replace("Document a", "Dokument a"))
     os.utime(file, (past, past))
     assert world.texts() == 0, "no run can see it"
+    newest = world.collection.snapshot()
+    assert newest is not None
+    world.collection.write_again(dataclasses.replace(newest, mounts=("nas/",)))
     found = world.check()
     assert [finding.where for finding in found.findings if finding.damage] == ["a.md"]
     assert world.check(fix=True).ok
+    mended = world.collection.snapshot()
+    assert mended is not None
+    assert mended.mounts == ("nas/",), "what was mounted is still known"
     world.night()
     assert any("Dokument a" in text for _, text in world.rows())
     assert world.check().findings == ()

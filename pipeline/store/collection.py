@@ -199,9 +199,10 @@ class Collection:
         self.drop_snapshots(set(self.snapshots()[:-SNAPSHOTS_KEPT]) - published)
         return number
 
-    def write_again(self, snapshot: Snapshot) -> int:
-        """The same files as the newest snapshot, under a new number, which is returned."""
-        return self.write_snapshot(snapshot.table, snapshot.sources, snapshot.scanned_ns, snapshot.mounts)
+    def write_again(self, snapshot: Snapshot, table: pa.Table | None = None) -> int:
+        """The files of `snapshot`, or `table` in place of them, under a new number, which is returned."""
+        rows = snapshot.table if table is None else table
+        return self.write_snapshot(rows, snapshot.sources, snapshot.scanned_ns, snapshot.mounts)
 
     def drop_snapshots(self, numbers: Set[int]) -> None:
         """Forget these; never the newest."""
@@ -280,10 +281,6 @@ class Collection:
     def runs(self) -> Runs:
         """The reports; the one thing that is written without the lock."""
         return Runs(self.root / "runs")
-
-    def newest_reports(self, count: int) -> list[bytes]:
-        """The newest `count` reports, newest first."""
-        return [entry.read() for entry in self.runs.newest(count)]
 
     def disk_bytes(self) -> int:
         """Size of all files; one that goes while they are counted does not count."""
