@@ -119,7 +119,7 @@ async def embed(collection: Collection, names: list[str], dims: int, watch: Watc
         tokenizer = tokens.builtin()
         tokenizer.count(["warm"])
         before = resident()
-        await embedding.embed_shards(context, embedder, log, source, queue, tokenizer)
+        await embedding.embed_shards(context, embedder, log, source, queue, tokenizer, embedding.Embedding())
     return log, before
 
 

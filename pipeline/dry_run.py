@@ -72,7 +72,7 @@ async def _plan(settings: config.Settings, request: run.Request, collection: Col
             counts, fates = ingest.fates(scanned.plan, rows), _named(scanned, found)
             pending = live.Live(ingest.snapshot_table(rows.values(), scanned.plan.keep))
             notes += _obstacles(settings, request, collection, scanned, found, spec)
-        if not new or "ingest" not in request.stages:
+        if pending:
             await forecast.add_documents(context, params, tokenizer, pending, cost)
     tokens = sum(cost.tokens.values())
     return Report(
@@ -120,8 +120,9 @@ def _obstacles(
     """What would stop the run before it begins, as it would say it."""
     try:
         changes.check_lost(scanned, found.rows, request.max_delete)
-        if settings.run.disk_check:
-            guards.check_run(settings, collection, spec, unfinished.to_be_read(scanned), None)
+        if settings.run.disk_check and request.stages != {"ingest"}:
+            left = live.of_snapshot(scanned.before)
+            guards.check_run(settings, collection, spec, unfinished.to_be_read(scanned), left)
     except (errors.TooManyDeletions, errors.DiskFull) as error:
         yield f"The run would stop: {error.message} {error.remedy}"
 
@@ -172,6 +173,10 @@ def _take(
     if before is not None and doc_hash is not None and before["doc_hash"] == doc_hash:  # other bytes, the same text
         found.rows[file.uri] = row | {name: before[name] for name in ("doc_id", "doc_hash", "shard")}
         return
-    found.rows[file.uri] = row | {"doc_hash": doc_hash}
+    if read.kind in ingest.PASSING:
+        row = ingest.still_live(row, before)
+    else:
+        row |= {"doc_hash": doc_hash}
+    found.rows[file.uri] = row
     found.fates[file.uri] = read.kind if read.row is None else "changed" if before is not None else "new"
     cost.add(seen.chunks)

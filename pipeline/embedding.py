@@ -38,12 +38,11 @@ _COLUMNS = ("doc_id", "text", "context", "title", "tokens", "embed_key")
 
 @dataclass(slots=True, kw_only=True)
 class Embedding:
-    """What the embed stage did: chunks seen, texts and tokens embedded and stored, rows for the reject log."""
+    """What the embed stage has done: texts and tokens embedded and stored, and seconds it was at work."""
 
-    chunks: int = 0
     texts: int = 0
     tokens: int = 0
-    rejects: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 class Flusher:
@@ -152,7 +151,6 @@ class Source:
         self._server: Server | None = None
         self._seen = keys.KeySet()  # due in this run, or not to be tried
         self.sent: dict[str, _Sent] = {}  # under way
-        self.chunks = 0
         self.tokens_left = 0  # of all that is known to be due
 
     @property
@@ -205,7 +203,6 @@ class Source:
         self._looked.add(shard)
         if docs is not None:
             alive &= np.isin(np.array(schema.strings(table["doc_id"]), dtype=str), sorted(docs))
-        self.chunks += int(alive.sum())
         return keys.of_column(table["embed_key"]), table["tokens"].to_numpy(), alive
 
     def _read(self, shard: str, due: keys.Mask) -> list[Item]:
@@ -232,11 +229,18 @@ class Source:
 
 
 async def embed_shards(
-    context: Context, embedder: Embedder, vectors: VectorLog, source: Source, names: Names, tokenizer: Tokenizer
-) -> Embedding:
-    """Embed until `names` ends with None, or the time limit has come. `tokenizer`: the model's."""
-    settings = context.settings.embed
-    done = Embedding()
+    context: Context,
+    embedder: Embedder,
+    vectors: VectorLog,
+    source: Source,
+    names: Names,
+    tokenizer: Tokenizer,
+    done: Embedding,
+) -> None:
+    """Embed until `names` ends with None, or the time limit has come. `tokenizer`: the model's. `done` is counted on,
+    so that it is right for a run that fails, too.
+    """
+    settings, began = context.settings.embed, time.monotonic()
     flusher = Flusher(vectors, settings.flush_s)
     options = EngineOptions(batch_texts=settings.batch_texts, batch_tokens=settings.batch_tokens)
     engine = Engine(embedder, options, canaries=embed.canaries(tokenizer))
@@ -246,7 +250,7 @@ async def embed_shards(
         async with _until(context.limit.wait), aclosing(engine.run(source.items(names))) as results:
             async for result in results:
                 if isinstance(result, Rejected):
-                    _reject(context, source, done, result)
+                    _reject(context, source, result)
                     continue
                 flusher.add(result.keys, result.vectors)
                 _count(context, source, done, result.keys)
@@ -255,9 +259,8 @@ async def embed_shards(
     finally:
         telling.cancel()
         flusher.flush()  # not awaited: what has been paid for is kept, also when the run is being cancelled
-    done.chunks = source.chunks
+        done.seconds += time.monotonic() - began
     context.progress.finish("texts")
-    return done
 
 
 @asynccontextmanager
@@ -295,10 +298,9 @@ def _count(context: Context, source: Source, done: Embedding, keys_: Sequence[st
     context.progress.advance("texts", len(keys_))
 
 
-def _reject(context: Context, source: Source, done: Embedding, result: Rejected) -> None:
+def _reject(context: Context, source: Source, result: Rejected) -> None:
     uri = source.uri(source.settle(result.key))
     context.progress.message(f"{uri}: one chunk cannot be embedded: {result.kind}: {result.reason}")
     context.progress.advance("texts")
     row = executor.reject("embed", uri, result.key, source.made_by, result.kind, result.reason)
     context.collection.add_rejects([row])  # at once: a kill must not send a poison text again
-    done.rejects.append(row)

@@ -5,7 +5,6 @@ what this machine did before. Writes nothing; knows neither folders nor commands
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -94,10 +93,7 @@ class _PastRun(msgspec.Struct):
 
 def seconds(collection: Collection, spec: EmbedderSpec, tokens: int) -> float | None:
     """Seconds to embed `tokens`, by the rate of past runs here with this model; None where there were none."""
-    past: list[_PastRun] = []
-    for entry in collection.runs.newest(HISTORY) if collection.exists else []:
-        with contextlib.suppress(msgspec.DecodeError):  # a report decides nothing
-            past.append(msgspec.json.decode(entry.read(), type=_PastRun))
+    past = collection.runs.past(HISTORY, _PastRun)
     alike = [p for p in past if (p.provider, p.model) == (spec.provider, spec.model) and p.embedded_tokens]
     spent = sum(p.embed_seconds for p in alike)
     return tokens * spent / sum(p.embedded_tokens for p in alike) if spent else None

@@ -6,10 +6,9 @@ folders with the last snapshot.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -45,16 +44,9 @@ def time_limit(collection: Collection, end: Deadline) -> TimeLimit:
     left = end.left()
     if left is None:
         return NEVER
-    longest = max(_publishing(collection), default=0.0)
+    longest = max((past.publish_seconds for past in collection.runs.past(HISTORY, _Past)), default=0.0)
     publish_s = min(1.5 * longest or PUBLISH_S, PUBLISH_SHARE * left)
     return TimeLimit(begin=end.earlier_by(1.5 * publish_s), wait=end.earlier_by(publish_s))
-
-
-def _publishing(collection: Collection) -> Iterator[float]:
-    """How long the last runs took to publish; 0 where one had nothing to."""
-    for entry in collection.runs.newest(HISTORY):
-        with contextlib.suppress(msgspec.DecodeError):  # a report decides nothing
-            yield msgspec.json.decode(entry.read(), type=_Past).publish_seconds
 
 
 # --- space
@@ -141,7 +133,7 @@ def check_run(
     collection: Collection,
     spec: EmbedderSpec,
     files: Sequence[tuple[str, int]],
-    left: live.Live | None,
+    left: live.Live,
 ) -> None:
     """Refuse a run that reads `files` (name, bytes) and has the documents `left` of earlier runs to look through.
 

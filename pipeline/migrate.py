@@ -175,7 +175,7 @@ class _Migration:
             raise
         await run.embed_all(self.settings, self.collection, model, outcome, limit)
         if outcome.embedding.texts:  # for an estimate of the nights to come
-            texts, seconds = moving.texts + outcome.embedding.texts, moving.seconds + outcome.embed_seconds
+            texts, seconds = moving.texts + outcome.embedding.texts, moving.seconds + outcome.embedding.seconds
             _record(self.collection, dataclasses.replace(moving, texts=texts, seconds=seconds))
         return outcome
 

@@ -91,8 +91,8 @@ def send(words_: Sequence[str], filled: Mapping[str, str], timeout_s: float) -> 
             log.error("notify.command cannot be run: %s", error)
         else:
             if code:
-                output.seek(0)
-                told = output.read(10_000).decode(errors="replace").strip()
+                output.seek(max(0, output.seek(0, os.SEEK_END) - 10_000))
+                told = output.read().decode(errors="replace").strip()
                 log.error("notify.command ended with %d: %s", code, told[-500:] or words_[0])
 
 

@@ -33,7 +33,6 @@ class Recorder:
         self._lengths = [0] * BINS
         self.samples: list[Sample] = []
         self.pace_now = Pace()
-        self.texts = 0  # embedded or given up so far: also of a run that fails
         self.split = 0  # chunks that end inside a sentence or line longer than a chunk
         self.messages: list[str] = []
         self.unkept = 0  # messages beyond MESSAGES
@@ -46,8 +45,6 @@ class Recorder:
 
     def advance(self, task: str, n: int = 1) -> None:
         self._touch(task)
-        if task == "texts":
-            self.texts += n
         self._shown.advance(task, n)
 
     def pace(self, task: str, pace: Pace) -> None:

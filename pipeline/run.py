@@ -126,7 +126,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.questions = ()
-        if self.settings.quality.questions:
+        if self.settings.quality.questions and "index" in self.request.stages:
             from pipeline import quality  # search and LanceDB's part with it
 
             self.questions = quality.load(self.settings)  # now: a wrong line must not cost a night
@@ -170,8 +170,7 @@ class _Run:
 
     def _check_space(self, spec: EmbedderSpec) -> None:
         files = unfinished.to_be_read(self.scanned) if self.scanned is not None else []
-        left = None if self._complete(spec) else self._live()
-        guards.check_run(self.settings, self.collection, spec, files, left)
+        guards.check_run(self.settings, self.collection, spec, files, self._live())
 
     def _told(self, report: Report) -> Report:
         """The report, with what the time limit left undone."""
@@ -305,7 +304,7 @@ class _Run:
 
     async def _embed(self, context: Context, model: Model, names: Names) -> None:
         assert model.embedder is not None
-        spec, began = model.spec, time.monotonic()
+        spec = model.spec
         if self._is_idle(spec):
             return  # nothing will be named: the log, 24 bytes a vector, is not opened
         vectors = live.vector_log(self.collection, spec)
@@ -315,10 +314,7 @@ class _Run:
             context, spec, vectors, chunks_fp, lambda: self._begin(model, vectors), live=self._live(), last=last
         )
         tokenizer = tasks.tokenizer(spec.tokenizer, live.tokenizer_path(self.collection, spec))
-        self.outcome.embedding = await embedding.embed_shards(
-            context, model.embedder, vectors, source, names, tokenizer
-        )
-        self.outcome.embed_seconds = time.monotonic() - began
+        await embedding.embed_shards(context, model.embedder, vectors, source, names, tokenizer, self.outcome.embedding)
         vectors.refresh()
         vectors.compact()
 

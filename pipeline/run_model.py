@@ -63,7 +63,7 @@ async def would_choose(settings: config.Settings, collection: Collection) -> tup
         return recorded, ""
     choice = await resolve.open_embedder(settings, None, bulk=False)
     await choice.embedder.aclose()
-    return choice.embedder.spec, choice.note or ""
+    return dataclasses.replace(choice.embedder.spec, storage=settings.embed.storage), choice.note or ""
 
 
 def _storage(settings: config.Settings, recorded: EmbedderSpec | None) -> Storage:

@@ -44,7 +44,6 @@ class Outcome:
     after: Snapshot | None = None
     fates: dict[str, int] = field(default_factory=dict)
     embedding: embedding.Embedding = field(default_factory=embedding.Embedding)
-    embed_seconds: float = 0.0
     publication: publish.Publication | None = None
     publish_seconds: float = 0.0
     quality: Quality | None = None
@@ -74,7 +73,7 @@ def build(collection: Collection, settings: config.Settings, outcome: Outcome) -
         rows_deleted=publication.deleted if publication else 0,
         embedded_texts=done.texts,
         embedded_tokens=done.tokens,
-        embed_seconds=outcome.embed_seconds if done.texts else 0.0,
+        embed_seconds=done.seconds if done.texts else 0.0,
         reused=max(0, counts.vectors - done.texts) if "embed" in outcome.stages else 0,
         rejects=len(failures),
         publish_seconds=outcome.publish_seconds,
@@ -113,13 +112,8 @@ class Past(msgspec.Struct):
 
 
 def past(collection: Collection) -> Past | None:
-    """The last report; None where there is none, or none that can be read: a report decides nothing."""
-    try:
-        for entry in collection.runs.newest(1):
-            return msgspec.json.decode(entry.read(), type=Past)
-    except (errors.StoreError, msgspec.DecodeError) as error:
-        log.warning("The report of the run before cannot be read: %s", error)
-    return None
+    """The last report; None where there is none, or none that can be read."""
+    return next(iter(collection.runs.past(1, Past)), None)
 
 
 def reported(settings: config.Settings, outcome: Outcome, work: Callable[[], Report]) -> Report:
@@ -163,9 +157,9 @@ def failed(collection: Collection, outcome: Outcome, error: BaseException, befor
         documents=known.documents,
         chunks=known.chunks,
         vectors=known.vectors,
-        embedded_texts=outcome.embedding.texts or outcome.record.texts,
+        embedded_texts=outcome.embedding.texts,
         embedded_tokens=outcome.embedding.tokens,
-        embed_seconds=outcome.embed_seconds,
+        embed_seconds=outcome.embedding.seconds,
         rejects=known.rejects,
         seconds=time.monotonic() - outcome.began,
         snapshot=known.snapshot,

@@ -69,6 +69,16 @@ def test_a_dry_run_names_what_the_run_then_does(world: World) -> None:
     assert len(world.sent()) == sent + 2
 
 
+def test_a_dry_run_after_ingest_alone_counts_what_was_read(world: World) -> None:
+    whole = world.plan()
+    world.run("ingest")
+    again = world.plan()
+    assert whole.planned is not None
+    assert again.planned is not None
+    assert (again.chunks, again.planned.chunks) == (whole.chunks, whole.planned.chunks)
+    assert again.chunks > 0
+
+
 def test_a_dry_run_cuts_what_other_settings_ask_for_and_says_what_would_stop_it(world: World) -> None:
     world.run()
     world.settings = replace(world.settings, chunk=config.ChunkSettings(size=64, max=128))

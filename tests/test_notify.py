@@ -72,7 +72,12 @@ def test_a_null_byte_in_an_error_does_no_harm(tmp_path: Path, say: str) -> None:
 
 def test_a_command_that_fails_is_said_with_its_last_words(caplog: pytest.LogCaptureFixture) -> None:
     notify.send(notify.words("sh -c 'echo no route to host >&2; exit 7'"), fields(), 10)
-    assert [record.getMessage() for record in caplog.records] == ["notify.command ended with 7: no route to host"]
+    talk = "sh -c 'seq 10000; echo no route to host >&2; exit 8'"
+    notify.send(notify.words(talk), fields(), 10)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first == "notify.command ended with 7: no route to host"
+    assert second.startswith("notify.command ended with 8: ")
+    assert second.endswith("9999\n10000\nno route to host"), "of a long output, the end"
     assert caplog.records[0].levelno == logging.ERROR  # said with -q as well
 
 

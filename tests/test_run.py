@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec.structs import replace
 
-from pipeline import config, dry_run, errors, ids, lance, live, run, status
+from pipeline import config, dry_run, errors, ids, lance, live, run, run_report, status
 from pipeline.models import canary
 from pipeline.progress import Pace, Silent
 from pipeline.report import Report
@@ -336,6 +336,22 @@ def test_a_server_that_is_down_is_never_another_model(world: World) -> None:
     with pytest.raises(errors.ServerUnreachable):
         world.run()
     assert world.collection.embedder().provider == "ollama"  # type: ignore[union-attr]
+
+
+def test_a_night_that_fails_tells_what_it_embedded(world: World) -> None:
+    world.run()
+    write_documents(world.docs, files=8)
+    (world.docs / "last.md").write_text("The server has lost its model now. " * 20)
+    world.embed(batch_texts=1, concurrency=1)
+    before = len(world.log())
+    world.server.set_fault("missing_model", match="lost its model")
+    with pytest.raises(errors.ModelMissing):
+        world.run()
+    report = run_report.past(world.collection)
+    assert report is not None
+    assert report.embedded_texts == len(world.log()) - before > 0
+    assert report.embedded_tokens > report.embedded_texts
+    assert 0 < report.embed_seconds < report.seconds
 
 
 def test_a_night_without_news_needs_no_server(world: World) -> None:

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import calendar
 import contextlib
+import logging
 import re
 import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
+
+from pipeline import errors
 from pipeline.store import files
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 _STEM = "%Y%m%dT%H%M%S"  # UTC, and then milliseconds: names sort as the runs did
 _NAME = re.compile(r"(\d{8}T\d{6})(?:\.(\d{3}))?-")  # anything else in the folder is not ours
@@ -78,6 +87,18 @@ class Runs:
         found = (path for path in self._folder.glob("*.json") if _NAME.match(path.name))
         records = sorted(found, key=lambda path: (_time_ms(path.name), path.name), reverse=True)[:count]
         return [Entry(record=record, page=record.with_suffix(".html")) for record in records]
+
+    def past(self, count: int, kind: type[T]) -> list[T]:
+        """What the newest `count` reports say, newest first: fields of the struct `kind`, each with a default. One that
+        cannot be read is passed over with a warning: a report decides nothing.
+        """
+        found = []
+        for entry in self.newest(count):
+            try:
+                found.append(msgspec.json.decode(entry.read(), type=kind))
+            except (errors.StoreError, msgspec.DecodeError) as error:
+                log.warning("A report of an earlier run cannot be read (%s): %s", entry.record.name, error)
+        return found
 
     def _drop(self, keep: int) -> None:
         entries = self.newest()
