@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline import config, errors, ids, live, schema
 from pipeline.check_records import relative
@@ -210,9 +209,7 @@ def needed(collection: Collection, seen: Seen, use: Use) -> Iterator[Keys]:
     number, chunks_fp, _ = use
     for shard, docs in _live(seen, number).items():
         if (chunks_fp, shard) not in seen.broken_chunks | seen.missing_chunks:
-            table = collection.read_chunks(chunks_fp, shard, ["doc_id", "embed_key"])
-            mask = pc.is_in(table["doc_id"], pa.array(sorted(docs), pa.string()))
-            yield keys.of_column(table.filter(mask)["embed_key"])
+            yield live.keys_of(collection, chunks_fp, shard, docs)
 
 
 def lacking(collection: Collection, seen: Seen, use: Use) -> Keys:

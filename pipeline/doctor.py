@@ -23,6 +23,7 @@ from pipeline import (
     doctor_selftest,
     doctor_variables,
     errors,
+    forecast,
     live,
     opening,
     report,
@@ -30,6 +31,7 @@ from pipeline import (
 from pipeline.doctor_check import Check, Level, failed
 from pipeline.doctor_ollama import Wanted
 from pipeline.models import EmbedderSpec, builtin, identity, profiles, resolve, transport
+from pipeline.store import Collection
 
 LOW_BYTES = 2 << 30  # 100,000 passages with vectors of 1024 and their index take about 1.5 GB
 FULL_BYTES = 200 << 20
@@ -157,7 +159,16 @@ def _collection(settings: config.Settings) -> _Collection:
         return _Collection(checks=(check,))
     except errors.PipelineError as error:
         return _Collection(checks=(failed(name, error),), recorded=recorded)
-    return _Collection(checks=(_standing(name, found),), recorded=recorded, status=found)
+    checks = (_standing(name, found), *(_languages(stored, recorded) if recorded is not None else ()))
+    return _Collection(checks=checks, recorded=recorded, status=found)
+
+
+def _languages(stored: Collection, recorded: EmbedderSpec) -> Iterator[Check]:
+    """Whether the model can read the documents."""
+    told = resolve.language_warning(recorded, live.sample(stored, live.of_snapshot(stored.snapshot())))
+    if told:
+        problem, _, remedy = told.partition(" Better: ")
+        yield Check(level="warn", name="language", detail=problem, remedy=remedy)
 
 
 def _standing(name: str, found: report.Status) -> Check:
@@ -268,14 +279,10 @@ def _due(settings: config.Settings, found: _Collection, tokens_per_s: float) -> 
 def _tokens_due(settings: config.Settings, spec: EmbedderSpec) -> int:
     """Tokens of the texts that have no vector, each text once."""
     collection = opening.collection_of(settings)
+    cost = forecast.Cost(vectors=live.vector_log(collection, spec))
     chunks_fp = live.chunk_params(settings, spec).fingerprint()
-    tokens: dict[str, int] = {}
-    for shard, docs in live.of_snapshot(collection.snapshot()).items():
-        if collection.has_chunks(chunks_fp, shard):
-            rows = collection.read_chunks(chunks_fp, shard, ["doc_id", "embed_key", "tokens"]).to_pylist()
-            tokens |= {row["embed_key"]: row["tokens"] for row in rows if row["doc_id"] in docs}
-    there = live.vector_log(collection, spec).contains(list(tokens))
-    return sum(count for count, has in zip(tokens.values(), there, strict=True) if not has)
+    forecast.add_cut(collection, chunks_fp, live.of_snapshot(collection.snapshot()), cost)
+    return sum(cost.tokens.values())
 
 
 def _count(number: int, noun: str) -> str:

@@ -21,6 +21,7 @@ from pipeline.doctor_check import Check, Level, failed
 from pipeline.doctor_variables import CHAT_CONTEXT
 from pipeline.models import (
     EmbedderSpec,
+    canary,
     ollama_errors,
     ollama_exposure,
     ollama_host,
@@ -31,7 +32,6 @@ from pipeline.models import (
 from pipeline.models.ollama_client import Loaded, Server, Tag
 
 QUICK_S = 5.0  # for what needs no model; a busy server answers in milliseconds
-SAME_VECTORS = 0.999  # cosine between two servers' vectors of one text
 UPDATE = "Update Ollama: https://ollama.com/download"
 # Ollama's own engine for BERT's WordPiece (see models/wordpiece.py): llama.cpp before it, and again from 0.30 on.
 OWN_ENGINE = ((0, 13, 5), (0, 29, 999))
@@ -332,7 +332,7 @@ def _compared(model: str, found: Sequence[Seen]) -> Iterator[Check]:
         return
     tried = [seen.trial.vectors for seen in found if seen.trial is not None and seen.trial.vectors is not None]
     alike = doctor_selftest.same_vectors(tried)
-    if alike < SAME_VECTORS:
+    if alike < canary.AGREE:
         yield Check(
             level="fail",
             name="servers",

@@ -41,16 +41,23 @@ class Cost:
         self.tokens |= {key: count for (key, count), has in zip(pairs, there, strict=True) if not has}
 
 
+def add_cut(
+    collection: Collection, chunks_fp: str, shards: Mapping[str, frozenset[str]], cost: Cost
+) -> dict[str, frozenset[str]]:
+    """Add the chunks of documents that were cut before, by shard; returns the others."""
+    uncut = {shard: docs for shard, docs in shards.items() if not collection.has_chunks(chunks_fp, shard)}
+    for shard, docs in shards.items():
+        if shard not in uncut:
+            table = collection.read_chunks(chunks_fp, shard, ["doc_id", "embed_key", "tokens"])
+            cost.add((row["embed_key"], row["tokens"]) for row in table.to_pylist() if row["doc_id"] in docs)
+    return uncut
+
+
 async def add_documents(
     context: Context, params: ChunkParams, tokenizer: Path | None, shards: Mapping[str, frozenset[str]], cost: Cost
 ) -> int:
     """Add the chunks of documents that were read before, by shard; returns how many of them had to be cut for this."""
-    fingerprint = params.fingerprint()
-    uncut = {shard: docs for shard, docs in shards.items() if not context.collection.has_chunks(fingerprint, shard)}
-    for shard, docs in shards.items():
-        if shard not in uncut:
-            table = context.collection.read_chunks(fingerprint, shard, ["doc_id", "embed_key", "tokens"])
-            cost.add((row["embed_key"], row["tokens"]) for row in table.to_pylist() if row["doc_id"] in docs)
+    uncut = add_cut(context.collection, params.fingerprint(), shards, cost)
 
     def submit(shard: str) -> asyncio.Future[tuple[tuple[str, int], ...]]:
         timeout_s = context.settings.chunk.timeout_s

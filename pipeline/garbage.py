@@ -192,19 +192,18 @@ class _Sweep:
         wanted, before = KeySet(), size_of(parts)
         wanted.add(kept.needed_keys(self.collection, found, vectors_fp))
         dropped = prune.prune(parts, self.collection.temporary, wanted, dry=self.done.dry_run)
-        self.done.dropped_vectors += dropped.rows
+        self.done.dropped_vectors += dropped
         if self.done.dry_run:
             rows = _rows(parts)
-            self.done.freed["vectors"].add(Freed(0, before.bytes * dropped.rows // rows if rows else 0))
+            self.done.freed["vectors"].add(Freed(0, before.bytes * dropped // rows if rows else 0))
         else:
             after = size_of(Inventory(self.collection).logs().get(vectors_fp, []))
             self.done.freed["vectors"].add(Freed(before.files - after.files, before.bytes - after.bytes))
 
     def _index(self, found: Referenced, inventory: Inventory) -> None:
         """Tables of abandoned embedders, and in the one that serves the versions that no reader can be on."""
-        spared = {f"chunks_{vectors_fp}" for vectors_fp in self._spared()}
         tables = inventory.tables()
-        self.drop("index", [path for name, path in tables.items() if name not in found.tables | spared])
+        self.drop("index", [path for name, path in tables.items() if name not in found.tables])
         note = self.collection.published()
         name = live.table_name(note.spec) if note is not None and note.spec is not None else ""
         if note is None or note.spec is None or name not in tables or self.done.dry_run:

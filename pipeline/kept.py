@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline import config, live
 from pipeline.models import EmbedderSpec
@@ -159,9 +157,7 @@ def needed_keys(collection: Collection, found: Referenced, vectors_fp: str) -> K
 def _keys_of(collection: Collection, chunks_fp: str, shard: str, docs: frozenset[str]) -> Keys:
     if not collection.has_chunks(chunks_fp, shard):
         return keys.empty()
-    table = collection.read_chunks(chunks_fp, shard, ["doc_id", "embed_key"])
-    mask = pc.is_in(table["doc_id"], pa.array(sorted(docs), pa.string()))
-    return keys.of_column(table.filter(mask)["embed_key"])
+    return live.keys_of(collection, chunks_fp, shard, docs)
 
 
 def lacking(collection: Collection, generation: Generation) -> str:

@@ -19,7 +19,9 @@ from pipeline.models import EmbedderSpec
 from pipeline.report import Failure
 from pipeline.stages import embed
 from pipeline.stages.chunk import ChunkParams
-from pipeline.store import Collection, Snapshot, VectorLog, keys
+from pipeline.store import Collection, Published, Snapshot, VectorLog, keys
+
+SAMPLE_SHARDS, SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 8, 16, 1_000  # of each the last: so many of one
 
 _Row = Mapping[str, Any]
 
@@ -92,10 +94,6 @@ def of_snapshot(snapshot: Snapshot | None) -> Live:
     return _of(snapshot) if snapshot is not None else NOTHING
 
 
-def hash_of(live: Live) -> str:
-    return live.hash
-
-
 def chunk_params(settings: config.Settings, spec: EmbedderSpec) -> ChunkParams:
     """The chunk stage's parameters for a model: its limit, tokenizer and template with the user's sizes."""
     return ChunkParams(
@@ -165,18 +163,52 @@ class Counts:
     unchunked: int  # documents without a chunk file of the present settings
 
 
+def shown(collection: Collection, settings: config.Settings, spec: EmbedderSpec, live: Live) -> Published | None:
+    """The note of the last publication, where it shows these documents, cut and embedded as `settings` and `spec` say;
+    `rows` of its `chunks` had their vector.
+    """
+    note = collection.published()
+    if note is None or (note.chunks_fp, note.vectors_fp) != (
+        chunk_params(settings, spec).fingerprint(),
+        vectors_fp(spec),
+    ):
+        return None
+    return note if note.live == live.hash else None
+
+
+def is_complete(collection: Collection, settings: config.Settings, spec: EmbedderSpec, live: Live) -> bool:
+    """Whether all of these documents are chunked, embedded and published, with these settings."""
+    note = shown(collection, settings, spec, live)
+    return note is not None and note.rows == note.chunks
+
+
 def count(collection: Collection, settings: config.Settings, spec: EmbedderSpec | None, live: Live) -> Counts:
     """Count what is there; from the last publication's note where nothing has changed since."""
     if spec is None:
         return Counts(documents=live.documents, chunks=0, vectors=0, unchunked=live.documents)
-    chunks_fp, published = chunk_params(settings, spec).fingerprint(), collection.published()
-    if published is not None and (published.live, published.chunks_fp, published.vectors_fp) == (
-        live.hash,
-        chunks_fp,
-        vectors_fp(spec),
-    ):
+    if (published := shown(collection, settings, spec, live)) is not None:
         return Counts(documents=live.documents, chunks=published.chunks, vectors=published.rows, unchunked=0)
-    return _count(collection, chunks_fp, vector_log(collection, spec), live)
+    return _count(collection, chunk_params(settings, spec).fingerprint(), vector_log(collection, spec), live)
+
+
+def sample(collection: Collection, live: Live) -> list[str]:
+    """The beginnings of a few dozen documents from all over the collection: enough to tell its language."""
+    found: list[str] = []
+    for shard in list(live)[:: max(1, len(live) // SAMPLE_SHARDS)][:SAMPLE_SHARDS]:
+        table = collection.read_documents(shard, ["doc_id", "text"])
+        alive = table.filter(pc.is_in(table["doc_id"], pa.array(live[shard], pa.string())))
+        found += schema.strings(pc.utf8_slice_codeunits(alive["text"][:SAMPLE_DOCUMENTS], 0, SAMPLE_CHARACTERS))
+    return found
+
+
+def keys_of(collection: Collection, chunks_fp: str, shard: str, docs: frozenset[str]) -> keys.Keys:
+    """The embed keys of the chunks of these documents of a shard, in their order.
+
+    Raises:
+        StoreError: the shard is not chunked so, or its file is damaged.
+    """
+    table = collection.read_chunks(chunks_fp, shard, ["doc_id", "embed_key"])
+    return keys.of_column(table.filter(pc.is_in(table["doc_id"], pa.array(docs, pa.string())))["embed_key"])
 
 
 def _count(collection: Collection, chunks_fp: str, log: VectorLog, live: Live) -> Counts:
@@ -185,8 +217,7 @@ def _count(collection: Collection, chunks_fp: str, log: VectorLog, live: Live) -
         if not collection.has_chunks(chunks_fp, shard):
             unchunked += len(docs)
             continue
-        table = collection.read_chunks(chunks_fp, shard, ["doc_id", "embed_key"])
-        live_keys = keys.of_column(table.filter(pc.is_in(table["doc_id"], pa.array(docs, pa.string())))["embed_key"])
+        live_keys = keys_of(collection, chunks_fp, shard, docs)
         chunks += len(live_keys)
         vectors += int(log.has(live_keys).sum())
     return Counts(documents=live.documents, chunks=chunks, vectors=vectors, unchunked=unchunked)

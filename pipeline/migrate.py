@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec.structs import replace
 
 from pipeline import config, errors, guards, history, kept, live, publish, quality, run
@@ -335,10 +333,7 @@ def _left(
         if not collection.has_chunks(chunks_fp, shard):
             documents += len(docs)
             continue
-        table = collection.read_chunks(chunks_fp, shard, ["doc_id", "embed_key"])
-        wanted = keys.of_column(
-            table.filter(pc.is_in(table["doc_id"], pa.array(sorted(docs), pa.string())))["embed_key"]
-        )
+        wanted = live.keys_of(collection, chunks_fp, shard, docs)
         there = log.has(wanted)
         chunks, vectors = chunks + len(wanted), vectors + int(there.sum())
         lacking.append(wanted[~there])

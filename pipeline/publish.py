@@ -49,20 +49,16 @@ class Target:
 
     snapshot: int
     live: live.Live
-    live_hash: str
     chunks_fp: str
     spec: EmbedderSpec
 
     @classmethod
     def of(cls, snapshot: Snapshot, chunks_fp: str, spec: EmbedderSpec) -> Target:
-        shards = live.of_snapshot(snapshot)
-        return cls(
-            snapshot=snapshot.number, live=shards, live_hash=live.hash_of(shards), chunks_fp=chunks_fp, spec=spec
-        )
+        return cls(snapshot=snapshot.number, live=live.of_snapshot(snapshot), chunks_fp=chunks_fp, spec=spec)
 
     def is_shown_by(self, note: Published) -> bool:
         """Whether `note` says that just this is published, though perhaps of another snapshot."""
-        return (self.live_hash, self.chunks_fp, self.spec) == (note.live, note.chunks_fp, note.spec)
+        return (self.live.hash, self.chunks_fp, self.spec) == (note.live, note.chunks_fp, note.spec)
 
 
 class _Wanted:
@@ -157,7 +153,6 @@ def publish(
     target = Target(
         snapshot=max(collection.snapshots(), default=0),
         live=live_,
-        live_hash=live.hash_of(live_),
         chunks_fp=live.chunk_params(settings, spec).fingerprint(),
         spec=spec,
     )
@@ -257,7 +252,7 @@ def _note(collection: Collection, target: Target, wanted: _Wanted, version: int)
     snapshot = _numbered(collection, target)
     earlier = [note for _, note in collection.publications.all() if note.snapshot == snapshot]
     return Published(
-        live=target.live_hash,
+        live=target.live.hash,
         chunks_fp=target.chunks_fp,
         vectors_fp=live.vectors_fp(target.spec),
         documents=target.live.documents,

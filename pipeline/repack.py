@@ -40,9 +40,8 @@ class Worn:
 
 @dataclass(slots=True, kw_only=True)
 class Repacked:
-    """What was done: shards emptied and made, documents that moved."""
+    """What was done: shards made, documents that moved."""
 
-    emptied: int = 0
     made: int = 0
     moved: dict[str, str] = field(default_factory=dict)  # doc_id → new shard
 
@@ -66,13 +65,7 @@ def _look(collection: Collection, shard: str, docs: frozenset[str], size: int) -
 
 def ready(collection: Collection, settings: config.Settings, snapshot: Snapshot, spec: EmbedderSpec) -> bool:
     """Whether the newest snapshot is published whole with these settings: only then is nothing else under way."""
-    note = collection.published()
-    made_by = (live.chunk_params(settings, spec).fingerprint(), live.vectors_fp(spec))
-    return (
-        note is not None
-        and note.rows == note.chunks
-        and (note.live, note.chunks_fp, note.vectors_fp) == (live.hash_of(live.of_snapshot(snapshot)), *made_by)
-    )
+    return live.is_complete(collection, settings, spec, live.of_snapshot(snapshot))
 
 
 def repack(
@@ -83,7 +76,7 @@ def repack(
     Raises:
         StoreError: the disk refused; nothing is lost then.
     """
-    done = Repacked(emptied=len(shards))
+    done = Repacked()
     chunkings = [fp for fp, there in Inventory(collection).chunkings().items() if all(w.shard in there for w in shards)]
     for group in _groups(collection, shards):
         name = ids.shard_name(schema.strings(group.documents["doc_hash"]))

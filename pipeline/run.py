@@ -33,7 +33,7 @@ from pipeline import (
 from pipeline.changes import Scanned
 from pipeline.deadline import Deadline, TimeLimit
 from pipeline.executor import Context, Names
-from pipeline.models import EmbedderSpec
+from pipeline.models import EmbedderSpec, resolve
 from pipeline.progress import Progress
 from pipeline.record import Recorder
 from pipeline.report import Report
@@ -246,7 +246,7 @@ class _Run:
         if not complete:
             _send(self._left(), sent, out)
         if self.scanned is not None:
-            await self._ingest(context, self.scanned, out)
+            await self._ingest(context, model, self.scanned, out)
             if not complete:
                 _send(self._live(), sent, out)
         out.put_nowait(None)
@@ -256,7 +256,7 @@ class _Run:
         snapshot = self.collection.snapshot()
         return unfinished.shards_newest_first(snapshot) if self.limit.is_set else live.of_snapshot(snapshot)
 
-    async def _ingest(self, context: Context, scanned: Scanned, out: Names) -> None:
+    async def _ingest(self, context: Context, model: Model | None, scanned: Scanned, out: Names) -> None:
         """Read what is due, as far as the time allows, and commit the snapshot."""
         files, due = scanned.found.files, scanned.plan.due
         order = unfinished.newest_first(due, files) if self.limit.is_set else due
@@ -268,15 +268,13 @@ class _Run:
         carried += len(scanned.plan.gone) - len(reached.plan.gone)
         self.outcome.fates = fates | {"unchanged": fates["unchanged"] - carried}
         self.outcome.notes += notes
+        if model is not None and scanned.before is None:
+            warning = resolve.language_warning(model.spec, live.sample(self.collection, self._live()))
+            self.outcome.notes += [warning] if warning else []
 
     def _complete(self, spec: EmbedderSpec) -> bool:
         """Whether every live document of the last snapshot is chunked, embedded and published with these settings."""
-        note = self.collection.published()
-        if note is None or note.rows != note.chunks:
-            return False
-        chunks_fp = live.chunk_params(self.settings, spec).fingerprint()
-        now = (live.hash_of(self._live()), chunks_fp, live.vectors_fp(spec))
-        return now == (note.live, note.chunks_fp, note.vectors_fp)
+        return live.is_complete(self.collection, self.settings, spec, self._live())
 
     def _is_idle(self, spec: EmbedderSpec) -> bool:
         """Whether no file is due and earlier runs left nothing."""

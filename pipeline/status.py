@@ -28,7 +28,7 @@ def examine(settings: config.Settings) -> Status:
     counts = live.count(collection, settings, spec, live_)
     failures = live.failures(collection, settings, spec, snapshot)
     shown = (note.live, note.rows) if note is not None else (live.NOTHING.hash, 0)
-    behind = shown != (live.hash_of(live_), counts.vectors)
+    behind = shown != (live_.hash, counts.vectors)
     sources = snapshot.sources if snapshot else ()
     return Status(
         collection=collection.name,

@@ -18,11 +18,11 @@ from typing import NoReturn
 import watchfiles
 from watchfiles.main import FileChange
 
-from pipeline import errors
+from pipeline import errors, ignore
 
 log = logging.getLogger(__name__)
 
-IGNORE_FILE = ".pipelineignore"  # hidden, and yet its change changes what is read
+IGNORE_FILE = ignore.FILE.decode()  # hidden, and yet its change changes what is read
 _STEP_MS = 100  # how fast Ctrl-C is heard
 _TURN_MS = 500  # at least so often the clock is looked at
 

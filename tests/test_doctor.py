@@ -201,6 +201,16 @@ def test_the_time_comes_from_the_texts_that_lack_their_vector(tmp_path: Path) ->
     assert 4 <= seconds <= 9  # at most 10,000 tokens/s
 
 
+def test_documents_that_the_model_cannot_read_are_a_warning(tmp_path: Path, data: Path) -> None:
+    docs = served.write(tmp_path / "docs", {"手册.md": "# 手册\n\n" + "港口的大门在早上六点打开，晚上十点关闭。" * 9})
+    served.build(served.settings(tmp_path / "data"), docs)
+    check = one(examine(tmp_path / "data"), "language")
+    assert check.level == "warn"
+    assert "knows English only" in check.detail
+    assert check.remedy.startswith("bge-m3")
+    assert named(examine(data), "language") == []
+
+
 def test_new_files_are_told_as_uncounted(data: Path) -> None:
     new = data.parent / "docs" / "new.md"
     new.write_text("# New\n\nNobody has read this yet.\n")

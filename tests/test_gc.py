@@ -294,7 +294,7 @@ def test_pruning_takes_a_row_group_at_a_time(tmp_path: Path) -> None:
     done = prune.prune(parts, tmp_path / "tmp", wanted)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert done.rows == 2 * rows - len(names[::3])
+    assert done == 2 * rows - len(names[::3])
     assert peak < 12_000_000
     assert pool.bytes_allocated() - before < 2_000_000
     log.refresh()

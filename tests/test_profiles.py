@@ -29,10 +29,10 @@ MXBAI_QUERY = "Represent this sentence for searching relevant passages: {text}"
 def test_every_way_to_write_a_model_finds_its_profile(name: str) -> None:
     profile = profiles.find(name)
     assert profile is not None
-    assert (profile.dims, profile.limit, profile.query) == (1024, 510, MXBAI_QUERY)
+    assert (profile.dims, profile.max_tokens, profile.query) == (1024, 512, MXBAI_QUERY)
     assert profile.document == "{text}"
     assert profile.matryoshka == (512, 256, 128)
-    assert profile.english_only
+    assert profile.languages == ("en",)
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_templates_of_the_table_are_the_models_own() -> None:
 def test_every_entry_of_the_table_is_complete_and_has_its_text() -> None:
     for name, profile in profiles.table().items():
         assert profile.dims > 0, name
-        assert profile.limit > 0, name
+        assert profile.max_tokens > profile.specials, name
         assert "{text}" in profile.query, name
         assert "{text}" in profile.document, name
         assert all(size < profile.dims for size in profile.matryoshka), name
 
 
 def test_models_to_suggest_are_in_the_table_and_not_english_only() -> None:
-    assert all(not profiles.table()[name].english_only for name in profiles.MULTILINGUAL)
+    assert all(profiles.table()[name].languages != ("en",) for name in profiles.MULTILINGUAL)
 
 
 @pytest.mark.parametrize("name", ["nonesuch", "mxbai-embed", "mxbai-embed-large-v2", "hf.co/x/y-GGUF:Q8_0", ""])
@@ -101,7 +101,7 @@ def test_a_users_profile_changes_what_it_says_and_keeps_the_rest() -> None:
     own = {"mxbai-embed-large": config.ProfileSettings(max_tokens=256)}
     profile = profiles.find("mxbai-embed-large:latest", own)
     assert profile is not None
-    assert (profile.limit, profile.query) == (254, MXBAI_QUERY)
+    assert (profile.max_tokens, profile.query) == (256, MXBAI_QUERY)
 
 
 def test_a_users_profile_for_one_tag_leaves_the_others_alone() -> None:

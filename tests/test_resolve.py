@@ -346,18 +346,6 @@ def test_unknown_characters_may_share_a_vector(fake: FakeOllama) -> None:
 # --- tokenizers
 
 
-def test_the_packaged_tokenizer_counts_for_the_embedded_model_and_mxbai(fake: FakeOllama) -> None:
-    found: list[str | None] = []
-
-    async def work(choice: Choice) -> None:
-        found.append(await resolve.tokenizer_json(choice.embedder))
-
-    opened(settings(fake.url), None, work)
-    opened(settings(provider="builtin"), None, work)
-    opened(settings(fake.url, model="bge-m3"), None, work)
-    assert found == [vocabulary.packaged(), vocabulary.packaged(), None]
-
-
 def test_another_wordpiece_vocabulary_is_rebuilt() -> None:
     shown = [*fake_tokens.gguf_vocabulary(), "\u2581zzyzx"]
     text = vocabulary.tokenizer_json({"tokenizer.ggml.model": "bert", "tokenizer.ggml.tokens": shown})

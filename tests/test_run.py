@@ -338,6 +338,21 @@ def test_a_server_that_is_down_is_never_another_model(world: World) -> None:
     assert world.collection.embedder().provider == "ollama"  # type: ignore[union-attr]
 
 
+def test_documents_that_the_model_cannot_read_are_told_once(tmp_path: Path, server: FakeOllama) -> None:
+    world = World(tmp_path, server)
+    world.docs.mkdir()
+    for number in range(3):
+        (world.docs / f"{number}.md").write_text(
+            f"# 手册 {number}\n\n" + "港口的大门在早上六点打开，晚上十点关闭。" * 9
+        )
+    told = [note for note in world.run().notes if "Chinese" in note]
+    assert len(told) == 1
+    assert "mxbai-embed-large knows English only" in told[0]
+    assert "bge-m3" in told[0]
+    (world.docs / "3.md").write_text("港口的大门在早上六点打开。")
+    assert [note for note in world.run().notes if "Chinese" in note] == [], "said when the model was chosen"
+
+
 def test_a_night_that_fails_tells_what_it_embedded(world: World) -> None:
     world.run()
     write_documents(world.docs, files=8)

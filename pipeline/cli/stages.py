@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pipeline.report import Report
     from pipeline.run import Request
 
-FAILED_FILES = 3  # exit code: finished, but not with every file
 ALL = frozenset({"ingest", "chunk", "embed", "index"})
 
 _docs = click.argument("docs", nargs=-1, type=click.Path(path_type=Path), metavar="[DOCS]...")
@@ -131,7 +130,7 @@ def _execute(state: State, stages: frozenset[str], docs: tuple[Path, ...], given
     for line in render.failures(report.failures):
         complain(line)
     state.suggest(render.next_command(report))
-    return FAILED_FILES if report.failures else 0
+    return report.exit_code
 
 
 def _planned(settings: config.Settings, request: Request, progress: Progress) -> Report:

@@ -102,7 +102,7 @@ class Description:
 
     Attributes:
         server_version: as the server tells it; "" where it tells none.
-        canary: the vector of a known text, encoded for `identity.check_canary`; "" where none was made.
+        canary: the vector of a known text, encoded for `canary.check_canary`; "" where none was made.
     """
 
     server_version: str = ""

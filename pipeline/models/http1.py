@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import ipaddress
 import os
 import re
@@ -319,6 +320,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._finish(exc or ConnectionResetError("it was closed"))
 
 
+@functools.cache
 def default_tls() -> ssl.SSLContext:
     """The system's certificates, which take about 20 ms to read."""
     context = ssl.create_default_context()

@@ -34,15 +34,6 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     languages: tuple[str, ...] = ()
     vocabulary: str = ""  # "bert-base-uncased": the packaged tokenizer counts for this model
 
-    @property
-    def limit(self) -> int:
-        """Most tokens of a text without specials (mxbai: 510); 0 where the table does not know."""
-        return max(self.max_tokens - self.specials, 0)
-
-    @property
-    def english_only(self) -> bool:
-        return self.languages == ("en",)
-
 
 def canonical(model: str) -> str:
     """One spelling for a model's name: lower case, without the default registry and namespace, with its tag.

@@ -114,21 +114,6 @@ async def open_generator(settings: config.Settings) -> Generator | None:
         return None
 
 
-async def tokenizer_json(embedder: Embedder) -> str | None:
-    """tokenizer.json of the tokenizer that counts for `embedder`; None: there is none, so counts are upper bounds.
-
-    Raises:
-        ServerUnreachable, TransientFault: it must be rebuilt from what the server shows, and that fails.
-    """
-    from pipeline.models import ollama, resolve_ollama, tokens
-
-    if embedder.spec.tokenizer == tokens.builtin().identity:
-        return (builtin.FOLDER / "tokenizer.json").read_text(encoding="utf-8")
-    if isinstance(embedder, ollama.OllamaEmbedder):
-        return await resolve_ollama.tokenizer_json(embedder.servers[0], embedder.spec.model)
-    return None
-
-
 async def _reopen(
     settings: config.Settings, spec: EmbedderSpec, pull: OnPull | None, *, bulk: bool, later: bool
 ) -> Choice:

@@ -167,12 +167,6 @@ def _reads_alike(a: str, b: str) -> bool:
     return first == second or _packaged_readings().alike(a, b)
 
 
-async def tokenizer_json(server: Server, model: str) -> str | None:
-    """tokenizer.json rebuilt from the vocabulary that the server shows; None where it shows none that can be
-    rebuilt."""
-    return vocabulary.tokenizer_json((await server.show(model, verbose=True)).model_info)
-
-
 # --- servers
 
 

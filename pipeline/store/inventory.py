@@ -17,7 +17,7 @@ from pipeline import ids
 from pipeline.store import files
 from pipeline.store.collection import Collection
 
-RECORDS = ("embedders", "published")  # numbered JSON, the newest counts
+RECORDS = ("embedders", "published", "migrations")  # numbered JSON, the newest counts
 _TABLE = ".lance"
 
 
@@ -75,10 +75,6 @@ class Inventory:
     def rejects(self) -> list[Path]:
         return sorted((self._root / "rejects").glob("*.parquet"))
 
-    def reports(self) -> list[Path]:
-        """Reports of runs with what belongs to each (its page), oldest first: their names begin with the time."""
-        return sorted(path for path in self._iterate("runs") if path.is_file())
-
     def fingerprint_folders(self, kind: str) -> dict[str, Path]:
         """The folders below "chunks" or "vectors" by fingerprint, empty ones too."""
         return {folder.name: folder for folder in self._folders(kind)}
@@ -88,12 +84,7 @@ class Inventory:
         return [path for path, fits in self._expected() if not fits(path)]
 
     def _expected(self) -> Iterator[tuple[Path, Callable[[Path], bool]]]:
-        named = {
-            "documents": _is_shard,
-            "snapshots": _is_numbered,
-            "embedders": _is_numbered,
-            "published": _is_numbered,
-        }
+        named = {"documents": _is_shard, "snapshots": _is_numbered} | dict.fromkeys(RECORDS, _is_numbered)
         for kind, fits in named.items():
             yield from ((path, fits) for path in self._iterate(kind))
         for folder in self._folders("chunks"):

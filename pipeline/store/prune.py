@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,33 +24,22 @@ from pipeline.store.vectors import ROW_GROUP
 NORM_TOLERANCE = {"float32": 1e-3, "float16": 2e-3}  # the gate's own, and as much again for rounding to half precision
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pruned:
-    """Of one log: rows dropped, parts rewritten or removed."""
-
-    rows: int = 0
-    parts: int = 0
-
-
-def prune(parts: Sequence[Path], temporary: Path, wanted: KeySet, *, least: float = 0.0, dry: bool = False) -> Pruned:
-    """Drop the rows whose key is not in `wanted`, and doubles. In memory: 16 bytes a key and one row group.
-
-    Args:
-        least: a part of which a smaller share is dead is left as it is (it is read, not rewritten).
-        dry: only count.
+def prune(parts: Sequence[Path], temporary: Path, wanted: KeySet, *, dry: bool = False) -> int:
+    """Drop the rows whose key is not in `wanted`, and doubles; returns how many. In memory: 16 bytes a key and one row
+    group. `dry`: only count.
     """
-    seen, rows, touched = KeySet(), 0, 0
+    seen, rows = KeySet(), 0
     for part in parts:
         found = keys.of_column(files.read_parquet(part, _KEYS, ["embed_key"]).column(0))
         alive = wanted.contains(found)
         alive[alive] = seen.add(found[alive])
         dead = len(found) - int(alive.sum())
-        if len(found) and (dead == 0 or dead < least * len(found)):
+        if len(found) and not dead:
             continue
-        rows, touched = rows + dead, touched + 1
+        rows += dead
         if not dry:
             replace(part, temporary, _where(part, alive) if alive.any() else None)
-    return Pruned(rows=rows, parts=touched)
+    return rows
 
 
 _KEYS = pa.schema([pa.field("embed_key", pa.string(), nullable=False)])
