@@ -43,7 +43,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,12 +67,6 @@ SPEC = models.EmbedderSpec(
     provider="ollama", model="mxbai-embed-large", digest="", dims=DIMS, limit=510, tokenizer=tokens.builtin().identity
 )
 Results = tuple[dict[str, np.ndarray], dict[str, embed.Rejected]]
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[FakeOllama]:
-    with FakeOllama(vectors="hash") as fake:
-        yield fake
 
 
 @pytest.fixture

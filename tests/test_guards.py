@@ -7,7 +7,6 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,12 +21,6 @@ from tests.test_run import World, sentence, write_documents
 
 SPEC = EmbedderSpec(provider="ollama", model="m", digest="d", dims=1024, limit=510, tokenizer="t")
 HOUR_NS = 3_600_000_000_000
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[FakeOllama]:
-    with FakeOllama(vectors="hash") as server:
-        yield server
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -43,12 +43,6 @@ SPEC = EmbedderSpec(
 EXACT = ollama.Counting(exact=True, wordpiece=True)
 TEXTS = ["the harbour gate opens at seven", "ships wait for the pilot", "港口七点开门"]
 T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[FakeOllama]:
-    with FakeOllama(vectors="hash") as server:
-        yield server
 
 
 @pytest.fixture

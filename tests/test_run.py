@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,6 @@ from tests.fake_ollama.client import FakeOllama
 
 ALL = frozenset(run.STAGES)
 PREFIX = "Represent this sentence for searching relevant passages:"
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[FakeOllama]:
-    with FakeOllama(vectors="hash") as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: FakeOllama) -> FakeOllama:
-    shared.reset()
-    return shared
 
 
 def sentence(*seed: object) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,6 @@ from pipeline.progress import Silent
 from tests.command_line import invoke
 from tests.fake_ollama.client import FakeOllama
 from tests.test_run import World, sentence, write_documents
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[FakeOllama]:
-    with FakeOllama(vectors="hash") as server:
-        yield server
 
 
 @pytest.fixture
