@@ -40,6 +40,9 @@ Host = Annotated[str, Meta(pattern=r"\A\S+\Z", description="a host such as http:
 KeyHash = Annotated[
     str, Meta(pattern=r"\A[0-9a-f]{64}\Z", description="the SHA-256 of a key, as `pipeline serve --new-key` prints it")
 ]
+Origin = Annotated[
+    str, Meta(pattern=r"\Ahttps?://[^\s/]+\Z", description="an origin such as https://wiki.example.org, without a path")
+]
 Template = Annotated[str, Meta(pattern=r"\{text\}", description="a text with {text} in it")]
 
 
@@ -162,7 +165,18 @@ class NotifySettings(Section, frozen=True, kw_only=True):
 class ServeSettings(Section, frozen=True, kw_only=True):
     host: Annotated[str, Meta(pattern=r"\A[^\s/]+\Z", description="an address such as 127.0.0.1")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8765  # 0: any free one
-    keys: tuple[KeyHash, ...] = ()  # never the keys themselves
+    keys: tuple[KeyHash, ...] = ()  # never the keys themselves; for keys with a name, see `clients`
+    origins: tuple[Origin, ...] = ()  # pages that may read answers in a browser
+    concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 64  # requests at once
+    request_s: Annotated[float, Meta(ge=1, le=86_400)] = 600.0  # for a whole answer
+
+
+class ClientSettings(Section, frozen=True, kw_only=True):
+    """Who may ask `pipeline serve` with a key of its own; `pipeline serve key add` writes it."""
+
+    key: KeyHash  # of this client's API key
+    collections: tuple[Name, ...] = ()  # that it may ask; empty: all
+    rate: CountOrNone = 0  # requests a minute; 0: no limit
 
 
 class ProfileSettings(Section, frozen=True, kw_only=True):
@@ -195,3 +209,4 @@ class Settings(Section, frozen=True, kw_only=True):
     notify: NotifySettings = NotifySettings()
     serve: ServeSettings = ServeSettings()
     profiles: dict[str, ProfileSettings] = {}
+    clients: dict[str, ClientSettings] = {}

@@ -45,6 +45,10 @@ FLAGS = {
 }
 
 
+# Sections of which there is one for each name that the user gives: [profiles.NAME].
+TABLES: Mapping[str, type[config.Section]] = {"profiles": config.ProfileSettings, "clients": config.ClientSettings}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """Settings and where each came from.
@@ -88,6 +92,7 @@ def load(flags: Mapping[str, Any], env: Mapping[str, str], project_file: Path | 
     for key, raw in flags.items():
         if raw is not None:
             values[key] = _Value(raw=raw, origin=FLAGS.get(key, key), text=True)
+    _check_named(values)
     settings = _build({key: _convert(key, value) for key, value in values.items()})
     origins = {key: values[key].origin if key in values else "default" for key in flatten(settings)}
     _check_together(settings, origins)
@@ -116,21 +121,22 @@ def variable(key: str) -> str:
 
 @functools.cache
 def keys() -> Mapping[str, Any]:
-    """Every dotted key but those of profiles, with its declared type, in the order of the structs."""
+    """Every dotted key but those of TABLES, with its declared type, in the order of the structs."""
     found: dict[str, Any] = {}
     for field in msgspec.structs.fields(config.Settings):
         if field.name in _sections():
             found.update({f"{field.name}.{leaf.name}": leaf.type for leaf in msgspec.structs.fields(field.type)})
-        elif field.name != "profiles":
+        elif field.name not in TABLES:
             found[field.name] = field.type
     return found
 
 
 def flatten(settings: config.Settings) -> dict[str, Any]:
-    """Dotted key -> value of all settings, those of profiles included, in the order of the structs."""
+    """Dotted key -> value of all settings, those of TABLES included, in the order of the structs."""
     flat = {key: functools.reduce(getattr, key.split("."), settings) for key in keys()}
-    for name, profile in settings.profiles.items():
-        flat.update({f"profiles.{name}.{leaf}": getattr(profile, leaf) for leaf in _profile_types()})
+    for kind in TABLES:
+        for name, table in getattr(settings, kind).items():
+            flat.update({f"{kind}.{name}.{leaf}": getattr(table, leaf) for leaf in _leaf_types(kind)})
     return flat
 
 
@@ -141,12 +147,13 @@ def _sections() -> Mapping[str, type[config.Section]]:
 
 
 @functools.cache
-def _profile_types() -> Mapping[str, Any]:
-    return {field.name: field.type for field in msgspec.structs.fields(config.ProfileSettings)}
+def _leaf_types(kind: str) -> Mapping[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(TABLES[kind])}
 
 
 def _type_of(key: str) -> Any:
-    return _profile_types()[key.rpartition(".")[2]] if key.startswith("profiles.") else keys()[key]
+    kind, _, rest = key.partition(".")
+    return _leaf_types(kind)[rest.rpartition(".")[2]] if kind in TABLES else keys()[key]
 
 
 # --- files
@@ -179,8 +186,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _leaves(tree: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
-        if name == "profiles":
-            yield from _profile_leaves(_table(name, value, where), where)
+        if name in TABLES:
+            yield from _named_leaves(name, _table(name, value, where), where)
         elif name in _sections():
             for leaf, raw in _table(name, value, where).items():
                 yield _known(f"{name}.{leaf}", keys(), where), raw
@@ -188,11 +195,22 @@ def _leaves(tree: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
             yield _known(name, keys(), where), value
 
 
-def _profile_leaves(profiles: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
-    for name, profile in profiles.items():
-        valid = {f"profiles.{name}.{leaf}" for leaf in _profile_types()}
-        for leaf, raw in _table(f"profiles.{name}", profile, where).items():
-            yield _known(f"profiles.{name}.{leaf}", valid, where), raw
+def _named_leaves(kind: str, tables: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+    for name, table in tables.items():
+        valid = {f"{kind}.{name}.{leaf}" for leaf in _leaf_types(kind)}
+        for leaf, raw in _table(f"{kind}.{name}", table, where).items():
+            yield _known(f"{kind}.{name}.{leaf}", valid, where), raw
+
+
+def _check_named(values: Mapping[str, _Value]) -> None:
+    """Refuse a named table without what it must have, in whichever file that may stand."""
+    for key, value in values.items():
+        kind, table = key.partition(".")[0], key.rpartition(".")[0]
+        for field in msgspec.structs.fields(TABLES[kind]) if kind in TABLES else ():
+            if field.required and f"{table}.{field.name}" not in values:
+                raise errors.ConfigError(
+                    f"{value.origin}: {table} has no {field.name}", f"Give it one, or take [{table}] out."
+                )
 
 
 def _table(name: str, value: object, where: str) -> Mapping[str, Any]:
@@ -264,8 +282,9 @@ def _refuse_unknown_variables(env: Mapping[str, str]) -> tuple[str, ...]:
     for name in sorted(env):
         if not name.startswith(PREFIX) or name == CONFIG_VARIABLE or name in _variables() or not env[name]:
             continue
-        if name.startswith(f"{PREFIX}PROFILES"):
-            raise errors.ConfigError(f"{name}: profiles cannot be set by variables", "Put them into a file.")
+        for kind in TABLES:
+            if name.startswith(f"{PREFIX}{kind.upper()}"):
+                raise errors.ConfigError(f"{name}: {kind} cannot be set by variables", "Put them into a file.")
         near = _nearest_variable(name)
         if not near and not name.startswith(sections):
             ignored.append(name)
@@ -370,20 +389,21 @@ def _show(value: object) -> str:
 
 def _build(values: Mapping[str, Any]) -> config.Settings:
     tree: dict[str, Any] = {}
-    profiles: dict[str, dict[str, Any]] = {}
+    tables: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in TABLES}
     sections: dict[str, dict[str, Any]] = {name: {} for name in _sections()}
     for key, value in values.items():
         head, _, leaf = key.partition(".")
-        if head == "profiles":
+        if head in TABLES:
             name, _, leaf = leaf.rpartition(".")  # a model's name may hold dots, a leaf does not
-            profiles.setdefault(name, {})[leaf] = value
+            tables[head].setdefault(name, {})[leaf] = value
         elif leaf:
             sections[head][leaf] = value
         else:
             tree[head] = value
     tree |= {name: section(**sections[name]) for name, section in _sections().items()}
-    made = {name: config.ProfileSettings(**profile) for name, profile in profiles.items()}
-    return config.Settings(**tree, profiles=made)
+    for kind in TABLES:
+        tree[kind] = {name: TABLES[kind](**leaves) for name, leaves in tables[kind].items()}
+    return config.Settings(**tree)
 
 
 def _check_together(settings: config.Settings, origins: Mapping[str, str]) -> None:

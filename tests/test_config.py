@@ -179,6 +179,8 @@ def test_two_variables_for_one_setting_must_agree(tmp_path: Path) -> None:
         ("[zzz]\nqqq = 1", "unknown key zzz", "`pipeline config show`"),
         ("chunk = 3", "chunk = 3: must be a table", "[chunk]"),
         ("[profiles]\nm = 3", "profiles.m = 3: must be a table", "[profiles.m]"),
+        ("[clients.dify]\nrate = 3", "clients.dify has no key", "[clients.dify]"),
+        ("[clients.dify]\nkey = 'sesame'", 'clients.dify.key = "sesame"', "SHA-256"),
         ("[profiles.m]\ndim = 3", "unknown key profiles.m.dim", "Did you mean profiles.m.dims?"),
         ("[profiles.m]\nquery = 'q'", 'profiles.m.query = "q"', "{text}"),
         ("[chunk]\nsize = 'x'", 'chunk.size = "x"', "a whole number from 8 to 32768"),

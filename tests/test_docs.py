@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import tomllib
@@ -41,11 +42,13 @@ def test_default_toml_says_what_each_key_means() -> None:
     assert bare <= {"docx", "connect_timeout_s"}
 
 
-def test_default_toml_shows_a_profile_with_every_key() -> None:
+@pytest.mark.parametrize("kind", sorted(config_load.TABLES))
+def test_default_toml_shows_a_named_table_with_every_key(kind: str) -> None:
     commented = [line.removeprefix("# ") for line in DEFAULTS.read_text(encoding="utf-8").splitlines()]
-    block = "\n".join(commented[next(i for i, line in enumerate(commented) if line.startswith("[profiles.")) :])
-    (profile,) = tomllib.loads(block)["profiles"].values()
-    assert set(profile) == set(config.ProfileSettings.__struct_fields__)
+    first = next(at for at, line in enumerate(commented) if line.startswith(f"[{kind}."))
+    block = "\n".join(itertools.takewhile(str.strip, commented[first:]))
+    (table,) = tomllib.loads(block)[kind].values()
+    assert set(table) == set(config_load.TABLES[kind].__struct_fields__)
 
 
 @pytest.mark.parametrize("flag", sorted(set(config_load.FLAGS.values())))

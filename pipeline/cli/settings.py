@@ -70,11 +70,19 @@ def toml(value: Any) -> str:
 
 
 def _toml_key(key: str) -> str:
-    """A dotted key with the model's name of a profile quoted."""
-    if not key.startswith("profiles."):
+    """A dotted key with the name in it, of a model or a client, quoted."""
+    from pipeline import config_load
+
+    kind, _, rest = key.partition(".")
+    if kind not in config_load.TABLES:
         return key
-    name, _, leaf = key.removeprefix("profiles.").rpartition(".")
-    return f"profiles.{name if re.fullmatch(r'[A-Za-z0-9_-]+', name) else toml(name)}.{leaf}"
+    name, _, leaf = rest.rpartition(".")
+    return f"{kind}.{toml_name(name)}.{leaf}"
+
+
+def toml_name(name: str) -> str:
+    """A name as a key of TOML: quoted where it has to be."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml(name)
 
 
 @options.command("completion")
