@@ -38,7 +38,7 @@ TimeOfDay = Annotated[
 Url = Annotated[str, Meta(pattern=r"\A(https?://\S+)?\Z", description="a URL that begins with http:// or https://")]
 Host = Annotated[str, Meta(pattern=r"\A\S+\Z", description="a host such as http://127.0.0.1:11434")]
 KeyHash = Annotated[
-    str, Meta(pattern=r"\A[0-9a-f]{64}\Z", description="the SHA-256 of a key, as `pipeline serve --new-key` prints it")
+    str, Meta(pattern=r"\A[0-9a-f]{64}\Z", description="the SHA-256 of a key, as `pipeline serve key add` makes it")
 ]
 Origin = Annotated[
     str, Meta(pattern=r"\Ahttps?://[^\s/]+\Z", description="an origin such as https://wiki.example.org, without a path")

@@ -16,7 +16,7 @@ import msgspec
 
 from pipeline import config, run
 from pipeline.progress import Silent
-from pipeline.serve import server
+from pipeline.serve import patience, server
 
 MANUAL = Path(__file__).parent.parent / "sample_docs" / "handbook" / "rg-7-rain-gauge-manual.pdf"
 DOCUMENTS = {
@@ -57,9 +57,11 @@ def build(
 class Served:
     """A running server and a client of it."""
 
-    def __init__(self, given: config.Settings) -> None:
-        self._socket = server.listen(given.serve)
-        self._server = server.create(given, self._socket)
+    def __init__(
+        self, given: config.Settings, protocol: type[patience.ImpatientProtocol] = patience.ImpatientProtocol
+    ) -> None:
+        self._socket = server.listen(given)
+        self._server = server.create(given, self._socket, protocol)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
         self.url = server.url_of(self._socket)
         self.client = httpx.Client(base_url=self.url, timeout=30.0, trust_env=False)

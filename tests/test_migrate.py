@@ -17,6 +17,7 @@ from pipeline import config, errors, history, ids, kept, live, migrate, query, r
 from pipeline.migrate import Standing, Wish
 from pipeline.models import EmbedderSpec, canary
 from pipeline.progress import Silent
+from pipeline.serve.meter import Meter
 from pipeline.serve.shelf import Shelf
 from pipeline.store import keys
 from tests.command_line import invoke
@@ -263,7 +264,7 @@ def test_a_kill_right_after_the_promotion_is_no_matter(moving: Moving) -> None:
 
 def test_a_service_takes_the_new_model_with_the_new_table(moving: Moving) -> None:
     async def ask_before_and_after() -> list[tuple[str, str]]:
-        shelf, answers = Shelf(moving.settings), []
+        shelf, answers = Shelf(moving.settings, Meter()), []
         try:
             for _ in range(2):
                 opened = (await shelf.find("default", sentence(0, 0, 0, 0))).opened

@@ -20,6 +20,7 @@ import pytest
 from pipeline import errors
 from pipeline.models import builtin, tokens
 from pipeline.serve import faults, shelf
+from pipeline.serve.meter import Meter
 from pipeline.store import Collection
 from tests import served
 from tests.fake_ollama.client import FakeOllama
@@ -249,7 +250,7 @@ def test_what_takes_too_long_goes_on_for_the_next_request(tmp_path: Path) -> Non
             done.set()
             return "result"
 
-        shelves = shelf.Shelf(served.settings(tmp_path))
+        shelves = shelf.Shelf(served.settings(tmp_path), Meter())
         with pytest.raises(errors.TransientFault, match="within 0 s"):
             await shelves.within(0.01, work())
         loaded.set()
@@ -311,7 +312,7 @@ def test_the_servers_own_collection_is_warm_before_it_is_asked(data: Path, caplo
     ]
     with Served(served.settings(data / "nothing")) as empty:
         empty.client.get("/readyz")
-    assert "Nothing is indexed yet" in caplog.text
+    assert "There is no collection 'default'" in caplog.text
 
 
 def chunks(data: Path) -> int:

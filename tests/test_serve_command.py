@@ -40,7 +40,9 @@ def test_it_serves_until_it_is_stopped(tmp_path: Path, stop: signal.Signals) -> 
     try:
         body = {"knowledge_id": "default", "query": "annual leave"}
         headers = {"Authorization": "Bearer sesame"}
+        assert httpx.get(f"{url}/readyz", timeout=60, trust_env=False).status_code == 200
         reply = httpx.post(f"{url}/retrieval", json=body, headers=headers, timeout=60, trust_env=False)
+        assert reply.status_code == 200, reply.text
         assert reply.json()["records"][0]["metadata"]["path"] == "leave.md"
         assert httpx.post(f"{url}/retrieval", json=body, trust_env=False).status_code == 403
     finally:
@@ -55,7 +57,7 @@ def test_it_serves_until_it_is_stopped(tmp_path: Path, stop: signal.Signals) -> 
 def test_beyond_loopback_without_a_key_is_2_with_the_remedy(tmp_path: Path) -> None:
     result = invoke(tmp_path, "serve", "--host", "0.0.0.0", "--port", "0")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "pipeline serve --new-key" in result.stderr
+    assert "pipeline serve key add" in result.stderr
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
@@ -65,21 +67,48 @@ def test_a_port_that_is_none_is_refused(tmp_path: Path, port: str) -> None:
     assert "--port" in result.stderr
 
 
-def test_a_new_key_is_printed_once_with_its_line(tmp_path: Path) -> None:
-    first = invoke(tmp_path, "serve", "--new-key")
-    key = first.stdout.strip()
-    assert f'[serve]\nkeys = ["{keys.digest(key)}"]' in first.stderr
-    (tmp_path / "own.toml").write_text(first.stderr[first.stderr.index("[serve]") :])
-    second = invoke(tmp_path, "--config", str(tmp_path / "own.toml"), "serve", "--new-key")
-    assert f'keys = ["{keys.digest(key)}", "{keys.digest(second.stdout.strip())}"]' in second.stderr
-    told = json.loads(invoke(tmp_path, "serve", "--new-key", "--json").stdout)
+def test_a_clients_key_is_printed_once_and_its_hash_kept(tmp_path: Path) -> None:
+    settings = tmp_path / "own.toml"
+    settings.write_text("[chunk]\nsize = 200  # mine")
+    given = ("--config", str(settings), "serve", "key")
+    added = invoke(tmp_path, *given, "add", "dify", "--only", "wiki", "--rate", "60")
+    key = added.stdout.strip()
+    assert added.exit_code == 0
+    assert key not in settings.read_text()
+    assert settings.read_text() == (
+        "[chunk]\nsize = 200  # mine\n\n"
+        f'[clients.dify]\nkey = "{keys.digest(key)}"\ncollections = ["wiki"]\nrate = 60\n'
+    )
+    again = invoke(tmp_path, *given, "add", "dify")
+    assert (again.exit_code, again.stdout) == (2, "")
+    told = json.loads(invoke(tmp_path, *given, "add", "维基", "--json").stdout)
     assert told["sha256"] == keys.digest(told["key"])
+    listed = invoke(tmp_path, *given, "list")
+    assert listed.stdout == "dify: wiki, 60 requests a minute\n维基: all collections\n"
+    assert invoke(tmp_path, *given, "remove", "dify").exit_code == 0
+    assert "dify" not in settings.read_text()
+    assert settings.read_text().startswith("[chunk]\nsize = 200  # mine\n")
+    assert invoke(tmp_path, *given, "remove", "dify").exit_code == 2
+
+
+def test_a_key_goes_into_the_users_own_file_where_there_is_no_other(tmp_path: Path) -> None:
+    told = json.loads(invoke(tmp_path, "serve", "key", "add", "dify", "--json").stdout)
+    path = Path(told["file"])
+    assert path.is_relative_to(tmp_path)
+    assert path.stat().st_mode & 0o077 == 0
+    listed = json.loads(invoke(tmp_path, "serve", "key", "list", "--json").stdout)
+    assert listed == {"clients": {"dify": {"collections": [], "rate": 0}}}
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "[x]", 'x"', "-x"])
+def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+    assert invoke(tmp_path, "serve", "key", "add", "--", name).exit_code == 2
 
 
 def test_a_key_in_place_of_its_hash_is_refused(tmp_path: Path) -> None:
     result = invoke(tmp_path, "serve", "--dify", env={"PIPELINE_SERVE_KEYS": "sesame"})
     assert result.exit_code == 2
-    assert "--new-key" in result.stderr
+    assert "serve key add" in result.stderr
 
 
 def test_dify_prints_what_to_type(tmp_path: Path) -> None:

@@ -36,11 +36,23 @@ def test_a_new_key_is_long_and_only_its_hash_is_known() -> None:
     one, other = keys.new(), keys.new()
     assert one != other
     assert len(one) > 40
-    accepted = keys.Keys([keys.digest(one)])
+    client = keys.Client(digest=keys.digest(one))
+    accepted = keys.Keys([client])
     assert accepted.required
-    assert accepted.admit(one)
+    assert accepted.admit(one) == client
     assert not any(accepted.admit(wrong) for wrong in (other, "", one[:-1], f"{one}x", keys.digest(one)))
     assert not keys.Keys([]).required
+
+
+def test_the_keys_of_the_settings_are_both_kinds() -> None:
+    named = config.ClientSettings(key=keys.digest("named"), collections=("wiki",), rate=7)
+    given = config.Settings(serve=config.ServeSettings(keys=(keys.digest("plain"),)), clients={"dify": named})
+    accepted = keys.Keys.of(given)
+    plain, client = accepted.admit("plain"), accepted.admit("named")
+    assert plain is not None
+    assert client is not None
+    assert (plain.name, plain.rate, plain.may_ask("any")) == ("", 0, True)
+    assert (client.name, client.rate, client.may_ask("wiki"), client.may_ask("any")) == ("dify", 7, True, False)
 
 
 @pytest.mark.parametrize("path", ["/retrieval", "//retrieval"])
@@ -162,9 +174,9 @@ def test_a_client_that_goes_away_does_no_harm(locked: Served) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_beyond_loopback_a_key_is_needed(host: str) -> None:
     with pytest.raises(errors.UsageError, match="no API key") as refused:
-        server.listen(config.ServeSettings(host=host, port=0))
+        server.listen(config.Settings(serve=config.ServeSettings(host=host, port=0)))
     assert refused.value.exit_code == 2
-    assert "pipeline serve --new-key" in refused.value.remedy
+    assert "pipeline serve key add" in refused.value.remedy
 
 
 def test_with_a_key_any_address_and_any_host(tmp_path: Path) -> None:
@@ -176,13 +188,13 @@ def test_with_a_key_any_address_and_any_host(tmp_path: Path) -> None:
 
 def test_an_address_in_use_or_of_nobody_is_a_usage_error() -> None:
     with (
-        server.listen(config.ServeSettings(port=0)) as taken,
+        server.listen(config.Settings(serve=config.ServeSettings(port=0))) as taken,
         pytest.raises(errors.UsageError, match="Cannot listen") as refused,
     ):
-        server.listen(config.ServeSettings(port=taken.getsockname()[1]))
+        server.listen(config.Settings(serve=config.ServeSettings(port=taken.getsockname()[1])))
     assert "--port" in refused.value.remedy
     with pytest.raises(errors.UsageError, match="not an address"):
-        server.listen(config.ServeSettings(host="no.such.name.invalid", port=0))
+        server.listen(config.Settings(serve=config.ServeSettings(host="no.such.name.invalid", port=0)))
 
 
 # --- what to type into Dify
@@ -200,4 +212,4 @@ def test_instructions_name_everything_that_dify_asks_for() -> None:
     ):
         assert needed in text
     assert "pipe-123" in instructions.dify(given, "pipe-123")
-    assert "--new-key" in instructions.dify(config.Settings(serve=config.ServeSettings(keys=("0" * 64,))))
+    assert "serve key add" in instructions.dify(config.Settings(serve=config.ServeSettings(keys=("0" * 64,))))

@@ -79,6 +79,10 @@ class Command(click.Command):
         self.params = [*first, *self.params, *(option for option in common if option.hidden)]
 
 
+class Group(Command, click.Group):
+    """A command that has commands below it, and takes the global options as well."""
+
+
 def command(name: str, shown: Mapping[str, str] | None = None) -> Callable[[Callable[..., Any]], Command]:
     """Decorator: a command of this program. Its docstring is its help; it returns its exit code."""
     return click.command(name, cls=Command, shown=shown)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,7 +28,7 @@ def config() -> None:
 @click.pass_obj
 def show(state: State, origin: bool) -> int:
     """Print every setting as TOML, as this command would use it."""
-    from pipeline import config_load
+    from pipeline import config_edit, config_load
 
     loaded = state.load()
     values = config_load.flatten(loaded.settings)
@@ -39,7 +37,7 @@ def show(state: State, origin: bool) -> int:
         return 0
     if origin:
         click.echo("\n".join(_sources(state, loaded)))
-    lines = {key: f"{_toml_key(key)} = {toml(value)}" for key, value in values.items()}
+    lines = {key: f"{_toml_key(key)} = {config_edit.toml(value)}" for key, value in values.items()}
     width = min(max(map(len, lines.values())), 60)
     for key, line in lines.items():
         click.echo(f"{line:{width}}  # {loaded.origins[key]}" if origin else line)
@@ -62,27 +60,15 @@ def _sources(state: State, loaded: config_load.Loaded) -> list[str]:
     return lines + [f"# not a setting: {name}" for name in loaded.ignored]
 
 
-def toml(value: Any) -> str:
-    """A setting's value as TOML. JSON's escapes are TOML's, but for DEL."""
-    if isinstance(value, tuple):
-        return f"[{', '.join(toml(item) for item in value)}]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
 def _toml_key(key: str) -> str:
     """A dotted key with the name in it, of a model or a client, quoted."""
-    from pipeline import config_load
+    from pipeline import config_edit, config_load
 
     kind, _, rest = key.partition(".")
     if kind not in config_load.TABLES:
         return key
     name, _, leaf = rest.rpartition(".")
-    return f"{kind}.{toml_name(name)}.{leaf}"
-
-
-def toml_name(name: str) -> str:
-    """A name as a key of TOML: quoted where it has to be."""
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml(name)
+    return f"{kind}.{config_edit.toml_name(name)}.{leaf}"
 
 
 @options.command("completion")

@@ -10,14 +10,16 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 import pipeline
 from pipeline import config, errors
 from pipeline.serve import citing, dify, faults, guard, openai
 from pipeline.serve.faults import Refusal
+from pipeline.serve.meter import CONTENT_TYPE, Meter
 from pipeline.serve.shelf import Shelf, tell_failure
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,8 @@ log = logging.getLogger(__name__)
 
 def create(settings: config.Settings, door: guard.Door) -> ASGIApp:
     """The whole service behind its guard, as an ASGI application with a lifespan."""
-    shelf = Shelf(settings)
+    meter = Meter()
+    shelf = Shelf(settings, meter)
     # No interactive documentation: its pages load their scripts from elsewhere. /openapi.json is there.
     app = FastAPI(
         title="embed-pipeline",
@@ -37,9 +40,18 @@ def create(settings: config.Settings, door: guard.Door) -> ASGIApp:
     )
     app.include_router(dify.router(shelf))
     app.include_router(openai.router(shelf))
-    _add_own_routes(app, shelf)
+    _add_own_routes(app, shelf, meter)
     _add_handlers(app)
-    return guard.Guard(app, door)
+    guarded = guard.Guard(app, door, meter)
+    if not settings.serve.origins:
+        return guarded
+    # Outside of the guard: a browser asks for permission without the key.
+    return CORSMiddleware(
+        guarded,
+        allow_origins=settings.serve.origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type"],
+    )
 
 
 @asynccontextmanager
@@ -54,7 +66,7 @@ async def _living(shelf: Shelf) -> AsyncIterator[None]:
         await shelf.aclose()
 
 
-def _add_own_routes(app: FastAPI, shelf: Shelf) -> None:
+def _add_own_routes(app: FastAPI, shelf: Shelf, meter: Meter) -> None:
     @app.get("/")
     def root() -> dict[str, Any]:
         """What is served here."""
@@ -74,6 +86,11 @@ def _add_own_routes(app: FastAPI, shelf: Shelf) -> None:
         except errors.PipelineError as error:
             return JSONResponse({"status": "not ready", "reason": type(error).__name__}, status_code=503)
         return JSONResponse({"status": "ready"})
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        """What the service did, for Prometheus. Needs a key where the rest does."""
+        return Response(meter.text(), media_type=CONTENT_TYPE)
 
     @app.get("/passages/{collection}/{chunk_id}")
     async def passage(collection: str, chunk_id: str) -> PlainTextResponse:

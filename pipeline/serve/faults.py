@@ -27,12 +27,14 @@ class Refusal:
         message: for people; holds nothing of a document.
         dify: Dify's error code; 0: it has none for this, and the status stands in its place.
         code: OpenAI's name of the error, such as "invalid_api_key"; "" where it has none.
+        retry_s: seconds after which to try again; 0: trying again alone does not help.
     """
 
     status: int
     message: str
     dify: int = 0
     code: str = ""
+    retry_s: int = 0
 
 
 def is_dify(path: str) -> bool:
@@ -60,7 +62,8 @@ def of(error: errors.PipelineError, path: str) -> Refusal:
 
 def reply(path: str, refusal: Refusal) -> JSONResponse:
     """`refusal` in the shape that the client of `path` reads."""
-    headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
+    headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
+    headers |= {"Retry-After": str(refusal.retry_s)} if refusal.retry_s else {}
     return JSONResponse(_content(path, refusal), status_code=refusal.status, headers=headers)
 
 

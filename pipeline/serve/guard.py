@@ -1,5 +1,5 @@
-"""What every request passes before the application sees it: Host header, API key, size and time of its body; and the
-access log.
+"""What every request passes before the application sees it: Host header, API key, the client's rate, how many are
+under way, size and time of its body; and the access log.
 
 Plain ASGI around the application, so that nothing is parsed, and no route chosen, for a request that is refused.
 Knows no collection. The access log has no query string, no body and no header: nothing of a document or a question.
@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.serve import faults
+from pipeline.serve import faults, keys
 from pipeline.serve.faults import Refusal
-from pipeline.serve.keys import Keys
+from pipeline.serve.keys import ANYBODY, Client, Keys
+from pipeline.serve.limits import Rates
+from pipeline.serve.meter import Meter
 
 log = logging.getLogger(__name__)
 access = logging.getLogger(f"{__name__}.access")
@@ -29,18 +31,25 @@ LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "host.docker.interna
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """Who may come in. `hosts`: names that a Host header may have; empty: any."""
+    """Who may come in. `hosts`: names that a Host header may have; empty: any. `most`: requests at once; `request_s`:
+    for a whole answer.
+    """
 
     keys: Keys
     hosts: frozenset[str] = frozenset()
+    most: int = 64
+    request_s: float = 600.0
 
 
 class Guard:
     """ASGI middleware around `app`."""
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
+    def __init__(self, app: ASGIApp, door: Door, meter: Meter) -> None:
         self._app = app
         self._door = door
+        self._meter = meter
+        self._rates = Rates()
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,36 +66,83 @@ class Guard:
         try:
             await self._pass(scope, receive, watched)
         finally:
+            seconds = time.monotonic() - started
             path = scope["raw_path"].decode("ascii", "replace")  # still encoded: no line break can come out of it
-            access.info("%s %s %d %.0f ms", scope["method"], path, status, 1000 * (time.monotonic() - started))
+            access.info("%s %s %d %.0f ms", scope["method"], path, status, 1000 * seconds)
+            self._meter.answered(scope["method"], getattr(scope.get("route"), "path", "none"), status, seconds)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        body = self._refuse(scope, path) or await _body(scope, receive)
-        if isinstance(body, Refusal):
-            await faults.reply(path, body)(scope, receive, send)
-        elif body is not None:
-            await self._app(scope, _replay(body, receive), send)
+        client = self._admit(scope, path)
+        if isinstance(client, Refusal):
+            await faults.reply(path, client)(scope, receive, send)
+            return
+        self._under_way += 1
+        token = keys.asking.set(client)
+        try:
+            with self._meter.under_way.track_inprogress():
+                await self._answer(scope, receive, send)
+        finally:
+            self._under_way -= 1
+            keys.asking.reset(token)
 
-    def _refuse(self, scope: Scope, path: str) -> Refusal | None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application's answer, in the time that it may take; what was begun before that is cut off."""
+        body = await _body(scope, receive)
+        if isinstance(body, Refusal):
+            self._meter.refused("body")
+            await faults.reply(scope["path"], body)(scope, receive, send)
+            return
+        if body is None:
+            return
+        begun = False
+
+        async def begins(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            async with asyncio.timeout(self._door.request_s):
+                await self._app(scope, _replay(body, receive), begins)
+        except TimeoutError:
+            log.warning("An answer took longer than %g s and was ended.", self._door.request_s)
+            if not begun:
+                late = Refusal(status=503, message=f"There was no answer within {self._door.request_s:g} s.")
+                await faults.reply(scope["path"], late)(scope, receive, send)
+
+    def _admit(self, scope: Scope, path: str) -> Client | Refusal:
         if self._door.hosts and _host(scope) not in self._door.hosts:
             # A page of another site that makes its own name point here (DNS rebinding) still sends that name.
+            self._meter.refused("host")
             return Refusal(status=421, message="This server answers to localhost and the names it was given only.")
-        if path in OPEN or not self._door.keys.required:
-            return None
-        return self._check_key(scope, path)
+        if path in OPEN:
+            return ANYBODY
+        client = self._check_key(scope, path) if self._door.keys.required else ANYBODY
+        if isinstance(client, Refusal):
+            self._meter.refused("key")
+            return client
+        if wait_s := self._rates.wait_s(client):
+            self._meter.refused("rate")
+            message = f"{client.rate} requests a minute are this key's limit."
+            return Refusal(status=429, message=message, code="rate_limit_exceeded", retry_s=wait_s)
+        if self._under_way >= self._door.most:
+            self._meter.refused("busy")
+            return Refusal(status=503, message="The server is busy: try again.", code="overloaded", retry_s=1)
+        return client
 
-    def _check_key(self, scope: Scope, path: str) -> Refusal | None:
+    def _check_key(self, scope: Scope, path: str) -> Client | Refusal:
         # Dify's registration takes a 401 for success, and tells the user of a wrong key at 403 alone.
         status = 403 if faults.is_dify(path) else 401
         scheme, _, key = _only(scope, b"authorization").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             message = "The Authorization header must be: Bearer KEY"
             return Refusal(status=status, message=message, dify=faults.MALFORMED, code="invalid_api_key")
-        if not self._door.keys.admit(key.strip()):
+        client = self._door.keys.admit(key.strip())
+        if client is None:
             message = "This key is not one of the server's."
             return Refusal(status=status, message=message, dify=faults.NOT_AUTHORISED, code="invalid_api_key")
-        return None
+        return client
 
 
 def _only(scope: Scope, name: bytes) -> str:

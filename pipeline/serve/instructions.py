@@ -10,7 +10,11 @@ DOCKER_HOST = "host.docker.internal"
 def dify(settings: config.Settings, key: str = "") -> str:
     """Text for people. `key`: as given on the command line; "" where only hashes are known, or none is needed."""
     serve = settings.serve
-    shown = key or ("the key that `pipeline serve --new-key` printed" if serve.keys else "anything, such as: local")
+    shown = key or (
+        "the key that `pipeline serve key add` printed"
+        if serve.keys or settings.clients
+        else "anything, such as: local"
+    )
     return f"""\
 In Dify: Knowledge > External Knowledge API > Add an External Knowledge API
   Name            pipeline
@@ -29,7 +33,7 @@ and then, in that folder: docker compose up -d
 (192.168.65.254 is {DOCKER_HOST} in Docker Desktop; elsewhere this tells the address:
   docker compose exec ssrf_proxy getent hosts {DOCKER_HOST})
 
-On Linux a container cannot reach 127.0.0.1 of its host. Make a key (pipeline serve --new-key), start
+On Linux a container cannot reach 127.0.0.1 of its host. Make a key (pipeline serve key add dify), start
   pipeline serve --host 172.17.0.1
 and give Dify's services api, worker and ssrf_proxy in docker-compose.yaml
   extra_hosts: ["{DOCKER_HOST}:host-gateway"]

@@ -14,6 +14,7 @@ import uvicorn
 from pipeline import config, errors
 from pipeline.serve import app, guard
 from pipeline.serve.keys import Keys
+from pipeline.serve.patience import ImpatientProtocol
 
 STOP_S = 5  # for requests under way, when the server is stopped
 
@@ -25,21 +26,28 @@ def serve(settings: config.Settings, announce: Callable[[str], None]) -> None:
         UsageError: an address beyond loopback without a key, or one that cannot be listened at.
         KeyboardInterrupt: SIGINT, after a graceful stop.
     """
-    with listen(settings.serve) as listening:
+    with listen(settings) as listening:
         server = create(settings, listening)
         announce(url_of(listening))
         server.run(sockets=[listening])
 
 
-def create(settings: config.Settings, listening: socket.socket) -> uvicorn.Server:
+def create(
+    settings: config.Settings, listening: socket.socket, protocol: type[ImpatientProtocol] = ImpatientProtocol
+) -> uvicorn.Server:
     """The server of the collections, to be run with `listening`."""
     hosts = guard.LOCAL_HOSTS | {_bracketed(settings.serve.host.lower())}
     local = _is_loopback(listening.getsockname()[0])
-    door = guard.Door(keys=Keys(settings.serve.keys), hosts=hosts if local else frozenset())
+    door = guard.Door(
+        keys=Keys.of(settings),
+        hosts=hosts if local else frozenset(),
+        most=settings.serve.concurrency,
+        request_s=settings.serve.request_s,
+    )
     return uvicorn.Server(
         uvicorn.Config(
             app.create(settings, door),
-            http="h11",  # leaves a path of "//retrieval" alone
+            http=protocol,  # h11: it leaves a path of "//retrieval" alone
             ws="none",
             lifespan="on",
             loop="asyncio",
@@ -52,18 +60,18 @@ def create(settings: config.Settings, listening: socket.socket) -> uvicorn.Serve
     )
 
 
-def listen(where: config.ServeSettings) -> socket.socket:
+def listen(settings: config.Settings) -> socket.socket:
     """A listening socket.
 
     Raises:
         UsageError: see `serve`.
     """
-    host, port = where.host, where.port
+    host, port = settings.serve.host, settings.serve.port
     family, address = _resolve(host, port)
-    if not _is_loopback(address[0]) and not where.keys:
+    if not _is_loopback(address[0]) and not Keys.of(settings).required:
         raise errors.UsageError(
             f"{host} can be reached from other machines, and no API key is set.",
-            "Make one with `pipeline serve --new-key`, or listen at 127.0.0.1.",
+            "Make one with `pipeline serve key add NAME`, or listen at 127.0.0.1.",
         )
     try:
         return socket.create_server(address, family=family)

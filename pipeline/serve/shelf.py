@@ -22,6 +22,8 @@ import numpy as np
 
 from pipeline import config, errors, lance, live, opening, query, search, tasks
 from pipeline.models import Embedder, EmbedderSpec, EmbedReply, Vectors, resolve
+from pipeline.serve import keys
+from pipeline.serve.meter import Meter
 from pipeline.store import Collection, Published, files
 
 log = logging.getLogger(__name__)
@@ -59,31 +61,39 @@ class Found:
 class Shelf:
     """All collections below `settings.data`. `settings.collection` is the one that is opened before it is asked for."""
 
-    def __init__(self, settings: config.Settings) -> None:
+    def __init__(self, settings: config.Settings, meter: Meter) -> None:
         self.settings = settings
+        self._meter = meter
         self._opened: dict[str, Opened] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._replaced: list[Embedder] = []  # requests may still use them: closed at the end; a model changes rarely
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def names(self) -> list[str]:
-        """The collections that have something published, sorted."""
+        """The collections that have something published and that the client may ask, sorted."""
+        client = keys.asking.get()
         data = Path(self.settings.data)
         with files.disk_errors(data):
             found = [entry.name for entry in data.iterdir() if entry.is_dir()] if data.is_dir() else []
         return sorted(
-            name for name in found if _NAME.fullmatch(name) and Collection(data, name).published() is not None
+            name
+            for name in found
+            if _NAME.fullmatch(name) and client.may_ask(name) and Collection(data, name).published() is not None
         )
 
     async def open(self, name: str) -> Opened:
         """The newest publication of a collection.
 
         Raises:
-            NoIndex: there is none of this name, or nothing is published in it.
+            NoIndex: there is none of this name, or nothing is published in it, or it is not for this client: in the
+                same words, which tell nothing of other people's collections.
             ModelError: its embedder cannot be opened.
         """
         settings = self._settings_of(name)
-        standing = await asyncio.to_thread(query.open_collection, settings)
+        try:
+            standing = await asyncio.to_thread(query.open_collection, settings)
+        except errors.NoIndex:
+            raise _none(name) from None
         if (opened := self._current(name, standing)) is not None:
             return opened
         async with self._locks.setdefault(name, asyncio.Lock()):  # only names that exist come here
@@ -91,8 +101,8 @@ class Shelf:
             return self._current(name, standing) or await self._open(settings, standing)
 
     def _settings_of(self, name: str) -> config.Settings:
-        if not _NAME.fullmatch(name):
-            raise errors.NoIndex(f"There is no collection {name!r}.")
+        if not _NAME.fullmatch(name) or not keys.asking.get().may_ask(name):
+            raise _none(name)
         if name == self.settings.collection:
             return self.settings
         # Provider, model and length are settings of the server's own collection: another has recorded what it was
@@ -123,7 +133,9 @@ class Shelf:
             reader=reader,
         )
         self._opened[settings.collection] = opened
-        log.info("Opened collection %s: %d passages", settings.collection, reader.count())
+        passages = reader.count()
+        self._meter.opened(settings.collection, standing.note.snapshot, passages)
+        log.info("Opened collection %s: %d passages", settings.collection, passages)
         return opened
 
     async def find(self, name: str, question: str, *, top_k: int | None = None) -> Found:
@@ -208,6 +220,10 @@ class Shelf:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for embedder in (*self._replaced, *(opened.embedder for opened in self._opened.values())):
             await embedder.aclose()
+
+
+def _none(name: str) -> errors.NoIndex:
+    return errors.NoIndex(f"There is no collection {name!r}.")
 
 
 def tell_failure(task: asyncio.Task[Any]) -> None:
