@@ -169,7 +169,7 @@ def lacking(collection: Collection, generation: Generation) -> str:
     if lost := sum(not collection.has_documents(shard) for shard in shards):
         return f"{lost} of its {len(shards)} document shards"
     uncut = sum(not collection.has_chunks(note.chunks_fp, shard) for shard in shards)
-    if uncut and note.rows == note.chunks:
+    if uncut and note.is_whole:
         return f"the chunks of {uncut} of its {len(shards)} document shards"
     log, rows = live.vector_log(collection, note.spec), 0
     for shard, docs in shards.items():

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pipeline import config, ids, schema
 from pipeline.models import EmbedderSpec
 from pipeline.report import Failure
-from pipeline.stages import embed
+from pipeline.stages import embed, ingest
 from pipeline.stages.chunk import ChunkParams
 from pipeline.store import Collection, Published, Snapshot, VectorLog, keys
 
@@ -103,6 +103,7 @@ def chunk_params(settings: config.Settings, spec: EmbedderSpec) -> ChunkParams:
         context=settings.chunk.context,
         document_template=spec.document_template,
         tokenizer=spec.tokenizer,
+        situated_by=spec.situated_by if settings.chunk.contextual else "",
     )
 
 
@@ -164,8 +165,8 @@ class Counts:
 
 
 def shown(collection: Collection, settings: config.Settings, spec: EmbedderSpec, live: Live) -> Published | None:
-    """The note of the last publication, where it shows these documents, cut and embedded as `settings` and `spec` say;
-    `rows` of its `chunks` had their vector.
+    """The note of the last publication, where it shows these documents, all of them, cut and embedded as `settings` and
+    `spec` say; `rows` of its `chunks` had their vector. What was held back may not even be cut: it is in no count.
     """
     note = collection.published()
     if note is None or (note.chunks_fp, note.vectors_fp) != (
@@ -173,13 +174,13 @@ def shown(collection: Collection, settings: config.Settings, spec: EmbedderSpec,
         vectors_fp(spec),
     ):
         return None
-    return note if note.live == live.hash else None
+    return note if note.live == live.hash and not note.held else None
 
 
 def is_complete(collection: Collection, settings: config.Settings, spec: EmbedderSpec, live: Live) -> bool:
     """Whether all of these documents are chunked, embedded and published, with these settings."""
     note = shown(collection, settings, spec, live)
-    return note is not None and note.rows == note.chunks
+    return note is not None and note.is_whole
 
 
 def count(collection: Collection, settings: config.Settings, spec: EmbedderSpec | None, live: Live) -> Counts:
@@ -244,11 +245,15 @@ class _Standing:
     def __init__(self, collection: Collection, settings: config.Settings, spec: EmbedderSpec | None) -> None:
         self._collection = collection
         self._spec = spec
-        self._chunks_fp = chunk_params(settings, spec).fingerprint() if spec is not None else ""
+        params = chunk_params(settings, spec) if spec is not None else None
+        self._chunks_fp = params.fingerprint() if params is not None else ""
+        self._cut_by = (self._chunks_fp, params.plain().fingerprint() if params is not None else "")
         self._shards: dict[str, frozenset[tuple[str, str]] | None] = {}
 
     def has(self, file: _Row, row: _Row) -> bool:
         if row["stage"] == "ingest":
+            if row["kind"] == ingest.PAGES:
+                return (file["status"], file["content_hash"], file["reader"]) == ("ok", row["key"], row["made_by"])
             return (file["status"], file["content_hash"]) == (row["kind"], row["key"])
         if self._spec is None or file["shard"] is None:
             return False
@@ -256,7 +261,7 @@ class _Standing:
         if chunked is None:
             return False
         if row["stage"] == "chunk":
-            asked = (file["doc_id"], self._chunks_fp) == (row["key"], row["made_by"])
+            asked = file["doc_id"] == row["key"] and row["made_by"] in self._cut_by
             return asked and not any(doc == file["doc_id"] for doc, _ in chunked)
         return (file["doc_id"], row["key"]) in chunked and not bool(self._log.contains([row["key"]])[0])
 

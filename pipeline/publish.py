@@ -207,7 +207,7 @@ def _stands(collection: Collection, target: Target, last: Published) -> bool:
     """Whether the last publication shows all of `target`, and is still there."""
     return (
         target.is_shown_by(last)
-        and last.rows == last.chunks
+        and last.is_whole
         and lance.is_published(collection.index_folder, live.table_name(target.spec), last.version)
     )
 
@@ -227,9 +227,8 @@ class _News:
 def _news(collection: Collection, target: Target, last: Published, table: lance.Table) -> _News | None:
     """What to compare; None: everything, since the table may not be what `last` says."""
     before = collection.snapshot(last.snapshot)
-    whole = last.rows == last.chunks and not last.held and not last.left
     made = (last.chunks_fp, last.spec) == (target.chunks_fp, target.spec)
-    if before is None or not whole or not made or (table.version, table.count()) != (last.version, last.rows):
+    if before is None or not last.is_whole or not made or (table.version, table.count()) != (last.version, last.rows):
         return None
     then = live.of_snapshot(before)
     if then.hash != last.live:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from pipeline import changes, embedding, guards, live, run
+from pipeline import changes, embedding, guards, live, run, status
 from pipeline.deadline import NEVER, Deadline
 from pipeline.executor import Context, Names
 from pipeline.progress import Silent
@@ -194,6 +194,19 @@ def test_new_texts_come_before_what_earlier_nights_left(world: World) -> None:
         )
         seen = list(dict.fromkeys(asyncio.run(order(context))))
     assert seen == [names[0], names[2], names[1]], "what was begun is finished, then comes what is new"
+
+
+def test_what_was_not_even_cut_is_not_taken_for_done(world: World) -> None:
+    """Published with nothing in it: as many rows as chunks, none, and yet not complete."""
+    world.run("ingest")
+    first = world.run("chunk", "embed", "index", end=OVER)
+    assert first.incomplete
+    assert world.collection.published().held == 6
+    assert status.examine(world.settings).pending.documents == 6
+    second = world.run()
+    assert second.chunks == second.vectors > 0
+    assert not second.incomplete
+    assert world.collection.published().held == 0
 
 
 def test_each_stage_alone_stops_as_well(world: World) -> None:

@@ -56,6 +56,13 @@ class Published:
     left: int = 0
     chunking: dict[str, str | int | bool] = field(default_factory=dict)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every document of the snapshot is shown, each with all its chunks. What is held back may not be cut
+        yet, and then is in no count.
+        """
+        return self.rows == self.chunks and not self.held and not self.left
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
@@ -72,6 +79,37 @@ class Migration:
     began_ms: int
     texts: int = 0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How signals are weighed; below `threshold` a question is taken for unanswerable (see calibration.py)."""
+
+    threshold: float
+    similarity: float = 0.0
+    coverage: float = 0.0
+    strength: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What `pipeline evaluate` found out about questions to this collection, asked with `spec` in `mode`.
+
+    Attributes:
+        scales: by kind of question.
+        answerable, unanswerable: questions that it was fitted to.
+        refused, lost: shares of these, measured on questions that it was not fitted to.
+        at_ms: when, Unix time.
+    """
+
+    spec: EmbedderSpec
+    mode: str
+    scales: dict[str, Scale]
+    answerable: int
+    unanswerable: int
+    refused: float
+    lost: float
+    at_ms: int
 
 
 def numbered(folder: Path, suffix: str) -> list[tuple[int, Path]]:
