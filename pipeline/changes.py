@@ -5,6 +5,7 @@ Reads no document, and knows nothing of chunks, vectors and the index.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import config, errors, executor, readers, scan, schema
+from pipeline.readers import containers, doc, hi_res, ocr
 from pipeline.stages import ingest
 from pipeline.store import Collection, Snapshot, own_folders
 
@@ -26,14 +28,23 @@ _UNMOUNTED = "it was a file system of its own and is empty or missing now: not m
 def reader_options(settings: config.Settings) -> readers.ReaderOptions:
     chosen = settings.readers
     return readers.ReaderOptions(
-        pdf=chosen.pdf, docx=chosen.docx, html=chosen.html, max_file_mb=settings.source.max_file_mb
+        pdf=hi_res.chosen(chosen.pdf, chosen.unstructured_strategy),
+        docx=chosen.docx,
+        html=chosen.html,
+        doc=doc.available(),
+        max_file_mb=settings.source.max_file_mb,
+        attachments=chosen.attachments,
+        archives=chosen.archives,
+        ocr=ocr.chosen(chosen.ocr, chosen.ocr_languages),
+        ocr_page_s=chosen.ocr_page_s,
+        ocr_pages=chosen.ocr_pages,
     )
 
 
 def scan_rules(settings: config.Settings) -> scan.Rules:
     source = settings.source
     return scan.Rules(
-        known=readers.known,
+        known=functools.partial(readers.known, options=reader_options(settings)),
         include=source.include,
         exclude=source.exclude,
         hidden=source.hidden,
@@ -110,25 +121,55 @@ def _any_below(uris: Any, folder: str) -> bool:
     return bool(pc.any(pc.starts_with(uris, folder)).as_py())
 
 
-def guard(scanned: Scanned, dropped: int, max_delete: float) -> None:
-    """Refuse to drop more of the files than allowed: an unmounted folder must never empty the index.
+def early_guard(scanned: Scanned, max_delete: float) -> None:
+    """Refuse, before anything is read, what no file that is due can excuse: each new one may be one of those gone,
+    moved, and one that holds documents may hold all of them.
 
     Raises:
-        TooManyDeletions: `dropped` is a larger share of the known files than `max_delete`, 0 to 1.
+        TooManyDeletions: as `guard`.
     """
+    if not any(containers.may_hold(due.uri) for due in scanned.plan.due):
+        unseen = sum(due.previous is None for due in scanned.plan.due)
+        _guard(scanned, scanned.plan.gone, len(scanned.plan.gone) - unseen, max_delete)
+
+
+def guard(scanned: Scanned, lost: Sequence[ingest.Row], max_delete: float) -> None:
+    """Refuse to drop more of the documents than allowed: an unmounted folder must never empty the index.
+
+    Raises:
+        TooManyDeletions: `lost` is a larger share of the known documents than `max_delete`, 0 to 1.
+    """
+    _guard(scanned, lost, len(lost), max_delete)
+
+
+def _guard(scanned: Scanned, lost: Sequence[ingest.Row], dropped: int, max_delete: float) -> None:
     if scanned.before is None:
         return
     known = len(scanned.before.table) - scanned.before.table["doc_id"].null_count
     if dropped <= max_delete * known or (len(scanned.found.files) and _others(scanned)):
         return
-    if dropped <= GRACE and dropped < known and max_delete > 0:
+    if min(dropped, _files(scanned, lost)) <= GRACE and dropped < known and max_delete > 0:
         return
+    what = "files" if _is_flat(scanned.before) else "documents"
     raise errors.TooManyDeletions(
-        f"{dropped} of {known} files are no longer in {', '.join(scanned.sources)}, or left out now: "
+        f"{dropped} of {known} {what} are no longer in {', '.join(scanned.sources)}, or left out now: "
         f"more than the {max_delete:.0%} that one run may drop. Nothing was changed.",
         "If the folder is not mounted, mount it. If they are meant to go, give --max-delete 100%; "
         "for another set of documents, give --collection NAME.",
     )
+
+
+def _files(scanned: Scanned, lost: Sequence[ingest.Row]) -> int:
+    """How many deletions these rows are: one for a file that is gone with all that was in it, but one for each document
+    that is missing from a file that is still there.
+    """
+    there = {due.uri for due in scanned.plan.due}
+    return len({row["container"] if row["container"] and row["container"] not in there else row["uri"] for row in lost})
+
+
+def _is_flat(snapshot: Snapshot) -> bool:
+    """Whether no file holds documents of its own."""
+    return snapshot.table["container"].null_count == snapshot.table.num_rows
 
 
 def check_lost(scanned: Scanned, rows: Mapping[str, ingest.Row], max_delete: float) -> None:
@@ -138,8 +179,8 @@ def check_lost(scanned: Scanned, rows: Mapping[str, ingest.Row], max_delete: flo
         TooManyDeletions: as `guard`; also where one of several source folders, however small, holds nothing any more.
     """
     found = {row["content_hash"] for row in rows.values() if row["status"] == "ok"}
-    lost = [row for row in scanned.plan.gone if row["content_hash"] not in found]
-    guard(scanned, len(lost), max_delete)
+    lost = [row for row in ingest.settled(scanned.plan, rows).gone if row["content_hash"] not in found]
+    guard(scanned, lost, max_delete)
     if scanned.before is None or max_delete >= 1 or _others(scanned) or len(scanned.sources) < 2:
         return
     known = scanned.before.table.filter(pc.is_valid(scanned.before.table["doc_id"]))["uri"]
@@ -162,25 +203,23 @@ def commit(
     """
     check_lost(scanned, done.rows, max_delete)
     rows = _rows(scanned, done)
-    before = {row["uri"]: row for row in scanned.plan.withheld} | {
-        due.uri: due.previous for due in scanned.plan.due if due.previous is not None
-    }
+    before = {row["uri"]: row for row in scanned.plan.withheld}
+    before |= {row["uri"]: row for due in scanned.plan.due for row in due.before}
     before |= _rows_of(scanned.before, [item.uri for item in scanned.refused])
     rejects = done.rejects + [
         executor.reject("ingest", item.uri, "", "scan", item.kind, item.reason) for item in scanned.refused
     ]
     collection.add_rejects([row for row in rejects if not _known(row, before.get(row["uri"]))])
     _write(collection, scanned, rows)
-    return ingest.fates(scanned.plan, rows), _notes(scanned, len(rows) + scanned.plan.keep.num_rows)
+    notes = _notes(scanned, len(rows) + scanned.plan.keep.num_rows, done.passed)
+    return ingest.fates(ingest.settled(scanned.plan, rows), rows), notes
 
 
 def _rows(scanned: Scanned, done: executor.Ingested) -> dict[str, ingest.Row]:
     """What the new snapshot says of everything that was not kept as it was."""
-    unread = {
-        due.uri: ingest.unread(due.previous)
-        for due in scanned.plan.due
-        if due.previous is not None and due.uri not in done.rows
-    }
+    waiting = [due for due in scanned.plan.due if due.uri not in done.rows]
+    unread = {due.uri: ingest.unread(due.previous) for due in waiting if due.previous is not None}
+    unread |= {row["uri"]: row for due in waiting for row in due.inside}
     return unread | done.rows | unseen(scanned)
 
 
@@ -206,7 +245,7 @@ def _write(collection: Collection, scanned: Scanned, rows: Mapping[str, ingest.R
         collection.write_snapshot(table, scanned.sources, scanned.scanned_ns, scanned.mounts)
 
 
-def _notes(scanned: Scanned, files: int) -> list[str]:
+def _notes(scanned: Scanned, files: int, passed: int) -> list[str]:
     notes: list[str] = []
     if scanned.before is not None and _others(scanned) and scanned.plan.gone:
         notes.append(
@@ -217,6 +256,8 @@ def _notes(scanned: Scanned, files: int) -> list[str]:
         notes.append(f"No documents found in {', '.join(scanned.sources)}.")
     if scanned.found.unknown:
         notes.append(f"{scanned.found.unknown} files of unknown kinds were left out.")
+    if passed:
+        notes.append(f"{passed} files of unknown kinds in archives and mails were left out.")
     return notes
 
 

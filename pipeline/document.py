@@ -26,6 +26,7 @@ class Document:
         text: the whole text, NFC, newlines as "\\n".
         blocks: in order and not overlapping; only white space lies between them.
         reader: name/version of the reader that made it, such as "pdfium/1".
+        left_out: which pages could not be read, and why, in words; "" for none.
     """
 
     title: str
@@ -33,3 +34,4 @@ class Document:
     text: str
     blocks: tuple[Block, ...]
     reader: str
+    left_out: str = ""

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,16 +21,24 @@ import pyarrow as pa
 from pipeline import config, errors, readers, schema, tasks
 from pipeline.deadline import NEVER, TimeLimit
 from pipeline.progress import Progress
+from pipeline.readers.containers import SEPARATOR, Turn, may_be_archive
 from pipeline.record import Recorder
 from pipeline.scan import File
 from pipeline.stages import ingest
 from pipeline.stages.chunk import ChunkParams
 from pipeline.store import Collection
+from pipeline.turns import Fallen, Notes, Unfinished, turns
+from pipeline.turns import as_read as as_fallen
 from pipeline.workers import WorkerPool
 
 log = logging.getLogger(__name__)
 
-AHEAD = 32  # jobs given to the pool before the oldest has answered; bounds the texts held in memory
+# Files given to the pool before the oldest has answered. Few at first, so that the first shard is there soon; then so
+# many that the other workers have something to do while one reads for a minute. The bytes bound the texts in memory.
+AHEAD, FIRST_AHEAD, AHEAD_BYTES = 512, 32, 64_000_000
+LARGE_BYTES = 1_000_000  # a file is read before smaller ones: begun last, it would be waited for alone
+BRIEF_BYTES = 65_536  # a file is read in milliseconds, and given to a worker together with others
+CHUNK_FIRST = 1 << 62  # before any reading: what is read already is what the model server waits for
 
 _Job = TypeVar("_Job")
 Names = asyncio.Queue[str | None]  # shard names, None at the end
@@ -57,6 +65,7 @@ class Ingested:
 
     rows: dict[str, ingest.Row] = field(default_factory=dict)
     rejects: list[dict[str, Any]] = field(default_factory=list)
+    passed: int = 0  # files inside files whose kind no reader knows
 
 
 async def ordered(
@@ -64,17 +73,25 @@ async def ordered(
     submit: Callable[[_Job], asyncio.Future[Any]],
     ahead: int = AHEAD,
     limit: TimeLimit = NEVER,
+    size: Callable[[_Job], int] = lambda job: 0,
 ) -> AsyncGenerator[tuple[_Job, Any]]:
     """Run `jobs`, `ahead` at a time; yield each with its result, or its WorkerError, in the order of the jobs.
 
+    Of jobs with a `size` no more are taken than AHEAD_BYTES, but for FIRST_AHEAD.
     At the `limit` what is finished is still yielded, and the rest of the jobs is left out.
     """
     waiting: list[tuple[_Job, asyncio.Future[Any]]] = []
     source = iter(jobs)
+    held, most = 0, min(FIRST_AHEAD, ahead)
     try:
         while True:
-            while len(waiting) < ahead and not limit.begin.over() and (job := next(source, None)) is not None:
+            while (
+                len(waiting) < (most if held < AHEAD_BYTES else FIRST_AHEAD)
+                and not limit.begin.over()
+                and (job := next(source, None)) is not None
+            ):
                 waiting.append((job, submit(job)))
+                held += size(job)
             if not waiting:
                 return
             await asyncio.wait({waiting[0][1]}, timeout=limit.wait.left())
@@ -82,6 +99,7 @@ async def ordered(
                 waiting = [(job, future) for job, future in waiting if _kept(future)]
                 continue
             job, future = waiting.pop(0)
+            held, most = held - size(job), min(ahead, most + 4)
             yield job, _result(future)
     finally:
         for _, future in waiting:
@@ -115,10 +133,25 @@ def seen(file: File) -> ingest.Seen:
     return ingest.Seen(uri=file.uri, size=file.size, mtime_ns=file.mtime_ns, inode=file.inode)
 
 
-def submit_read(context: Context, file: File, known_hash: str) -> asyncio.Future[tasks.Read]:
-    timeout_s = read_timeout_s(context.settings, file.size)
+def fitting(settings: config.Settings, turn: Turn) -> Turn:
+    """`turn` so short that the last document in it has most of a file's time limit to itself."""
+    return replace(turn, seconds=min(turn.seconds, settings.readers.timeout_s / 4))
+
+
+def submit_read(
+    context: Context, file: File, known_hash: str, turn: Turn = tasks.FIRST, note: Path | None = None
+) -> asyncio.Future[tasks.Read]:
+    """Have a worker read a file, or a turn of what is in it."""
+    timeout_s = read_timeout_s(context.settings, file.size + turn.allow)
+    turn = fitting(context.settings, turn)
+    words = (file.path, seen(file), context.options, known_hash, turn, note)
+    size = max(file.size, turn.allow)
     future = context.pool.submit(
-        "pipeline.tasks:read", file.path, seen(file), context.options, known_hash, timeout_s=timeout_s
+        "pipeline.tasks:read",
+        *words,
+        timeout_s=timeout_s,
+        priority=size if size >= LARGE_BYTES else 0,
+        brief=size <= BRIEF_BYTES and note is None and readers.is_text(file.uri),
     )
     return asyncio.wrap_future(future)
 
@@ -143,51 +176,150 @@ def as_read(context: Context, file: File, result: tasks.Read | errors.WorkerErro
         return result
     reader = readers.reader_of(file.uri, context.options)
     took_s = read_timeout_s(context.settings, file.size) if isinstance(result, errors.WorkerTimeout) else 0.0
+    reason = errors.in_a_line(result.message, result.remedy)
     return tasks.Read(
-        seen=seen(file), content_hash="", reader=reader, kind=type(result).kind, reason=result.message, seconds=took_s
+        seen=seen(file), content_hash="", reader=reader, kind=type(result).kind, reason=reason, seconds=took_s
     )
 
 
 async def ingest_files(context: Context, files: Sequence[File], due: Sequence[ingest.Due], out: Names) -> Ingested:
     """Read the due files and write their shards; shard names go to `out` as they are written (no None at the end)."""
-    done = Ingested()
-    batch: list[tuple[tasks.Read, ingest.Row]] = []
-    size = 0
-    context.progress.start("files", len(due), "file")
-    results = ordered(due, lambda item: submit_read(context, files[item.index], item.known_hash), limit=context.limit)
-    async with aclosing(results):
-        async for item, result in results:
-            read = as_read(context, files[item.index], result)
-            context.record.file_read(read.seen.uri, read.seconds, read.seen.size)
-            context.progress.advance("files")
-            size += _take(context, done, batch, item, read)
-            if size >= ingest.SHARD_BYTES:
-                await _write_shard(context, done, batch, out)
-                size = 0
-    await _write_shard(context, done, batch, out)
-    context.progress.finish("files")
-    return done
+    with Notes.open() as notes:
+        return await _Ingest(context, files, notes, out).go(due)
+
+
+class _Ingest:
+    """Due files to rows and shards. A file's documents are taken in turns; a shard is written when it is full."""
+
+    def __init__(self, context: Context, files: Sequence[File], notes: Notes, out: Names) -> None:
+        self._context = context
+        self._files = files
+        self._notes = notes
+        self._out = out
+        self._done = Ingested()
+        self._batch: list[tuple[tasks.Read, ingest.Row]] = []
+        self._size = 0
+        self._unfinished: set[str] = set()
+        self._broken: dict[str, tasks.Read] = {}  # by uri: after what was in them was read in part
+
+    async def go(self, due: Sequence[ingest.Due]) -> Ingested:
+        context = self._context
+        context.progress.start("files", len(due), "file")
+        results = ordered(due, self._submit, limit=context.limit, size=self._weight)
+        async with aclosing(results):
+            async for item, result in results:
+                await self._file(item, result)
+                context.progress.advance("files")
+        await self._write()
+        self._name_broken()
+        self._forget_unfinished()
+        context.progress.finish("files")
+        return self._done
+
+    def _weight(self, item: ingest.Due) -> int:
+        """Bytes of text that reading it may bring: of an archive, however small, those of a turn."""
+        file = self._files[item.index]
+        return max(file.size, tasks.TURN_CHARS) if may_be_archive(file.uri) else file.size
+
+    def _submit(self, item: ingest.Due, turn: Turn = tasks.FIRST) -> asyncio.Future[tasks.Read]:
+        file = self._files[item.index]
+        known_hash = item.known_hash if turn == tasks.FIRST else ""
+        return submit_read(self._context, file, known_hash, turn, self._notes.of(file.uri, item.index))
+
+    async def _file(self, item: ingest.Due, result: tasks.Read | errors.WorkerError) -> None:
+        """All that is in one file, and the file itself."""
+        file = self._files[item.index]
+        before = {row["uri"]: row for row in item.before}
+        parts = turns(
+            result,
+            lambda turn: self._submit(item, turn),
+            self._notes.of(file.uri, item.index),
+            self._context.limit.begin.over,
+        )
+        seconds, whole = 0.0, None
+        async with aclosing(parts):
+            async for part in parts:
+                if isinstance(part, Unfinished):
+                    self._unfinished.add(file.uri)
+                elif isinstance(part, Fallen):
+                    await self._take(before, as_fallen(part, seen(file), self._context.options))
+                else:
+                    whole, seconds = await self._turn(item, before, as_read(self._context, file, part), whole, seconds)
+        self._notes.drop(item.index)
+        self._context.record.file_read(file.uri, seconds, file.size)
+
+    async def _turn(
+        self,
+        item: ingest.Due,
+        before: dict[str, ingest.Row],
+        read: tasks.Read,
+        whole: tasks.Read | None,
+        seconds: float,
+    ) -> tuple[tasks.Read, float]:
+        """A turn of a file; of the file itself what the first one says, unless a later one fails."""
+        if whole is None:
+            await self._take(before, read)
+            self._keep_inside(item, read)
+        elif read.kind in ingest.WITHHELD:
+            self._broken[read.seen.uri] = read
+            self._keep_inside(item, read)
+        for one in read.inside:
+            await self._take(before, one)
+        self._done.passed += read.passed
+        return read, seconds + read.seconds
+
+    def _keep_inside(self, item: ingest.Due, read: tasks.Read) -> None:
+        """What was in a file stays, if it has not changed or cannot be looked into now."""
+        rows = self._done.rows
+        if read.same:
+            stat = {"size": read.seen.size, "mtime_ns": read.seen.mtime_ns, "inode": read.seen.inode}
+            rows.update((row["uri"], row | stat) for row in item.inside)
+        elif read.kind in ingest.WITHHELD:
+            for row in item.inside:
+                rows.setdefault(row["uri"], row)
+
+    async def _take(self, before: dict[str, ingest.Row], read: tasks.Read) -> None:
+        self._size += _take(self._done, self._batch, before.get(read.seen.uri), read)
+        if self._size >= ingest.SHARD_BYTES:
+            await self._write()
+            self._size = 0
+
+    async def _write(self) -> None:
+        await _write_shard(self._context, self._done, self._batch, self._out)
+
+    def _name_broken(self) -> None:
+        """A file that failed after some of its turns is a failure, whatever was found in it until then."""
+        for uri, read in self._broken.items():
+            self._done.rows[uri] |= {"status": read.kind, "content_hash": ""}
+            self._done.rejects.append(reject("ingest", uri, "", read.reader, read.kind, read.reason))
+
+    def _forget_unfinished(self) -> None:
+        """A file whose documents were not all read in time stays as it was, and so do they."""
+        if self._unfinished:
+            rows, rejects = self._done.rows, self._done.rejects
+            gone = self._unfinished
+            self._done.rows = {uri: row for uri, row in rows.items() if gone.isdisjoint((uri, row["container"]))}
+            self._done.rejects = [row for row in rejects if row["uri"].split(SEPARATOR)[0] not in gone]
 
 
 def _take(
-    context: Context,
-    done: Ingested,
-    batch: list[tuple[tasks.Read, ingest.Row]],
-    item: ingest.Due,
-    read: tasks.Read,
+    done: Ingested, batch: list[tuple[tasks.Read, ingest.Row]], before: ingest.Row | None, read: tasks.Read
 ) -> int:
     """Sort one result into what is kept, rejected or to be written; returns the bytes of text it adds to the shard."""
-    uri, before = read.seen.uri, item.previous
+    uri = read.seen.uri
     stat = {"size": read.seen.size, "mtime_ns": read.seen.mtime_ns, "inode": read.seen.inode}
     if read.same and before is not None:
         done.rows[uri] = before | stat
         return 0
     if read.row is None:
-        log.info("%s: %s: %s", uri, read.kind, read.reason)
-        done.rejects.append(reject("ingest", uri, read.content_hash, read.reader, read.kind, read.reason))
         row = _snapshot_row(read, None, "")
+        if read.kind != "ok":
+            log.info("%s: %s: %s", uri, read.kind, read.reason)
+            done.rejects.append(reject("ingest", uri, read.content_hash, read.reader, read.kind, read.reason))
         done.rows[uri] = ingest.still_live(row, before) if read.kind in ingest.PASSING else row
         return 0
+    if read.reason:
+        done.rejects.append(reject("ingest", uri, read.content_hash, read.reader, ingest.PAGES, read.reason))
     if before is not None and before["doc_hash"] == read.row["doc_hash"]:  # other bytes, the same text: nothing to redo
         changed = {"content_hash": read.content_hash, "reader": read.reader, "status": "ok"}
         done.rows[uri] = before | stat | changed
@@ -198,7 +330,13 @@ def _take(
 
 def _snapshot_row(read: tasks.Read, row: ingest.Row | None, shard: str) -> ingest.Row:
     return ingest.snapshot_row(
-        read.seen, content_hash=read.content_hash, reader=read.reader, status=read.kind, documents=row, shard=shard
+        read.seen,
+        content_hash=read.content_hash,
+        reader=read.reader,
+        status=read.kind,
+        documents=row,
+        shard=shard,
+        container=read.container,
     )
 
 
@@ -219,7 +357,8 @@ def _submit_chunk(
     context: Context, function: str, arguments: Sequence[str], params: ChunkParams, tokenizer: Path | None
 ) -> asyncio.Future[Any]:
     timeout_s = context.settings.chunk.timeout_s
-    future = context.pool.submit(function, context.collection, *arguments, params, tokenizer, timeout_s=timeout_s)
+    words = (context.collection, *arguments, params, tokenizer)
+    future = context.pool.submit(function, *words, timeout_s=timeout_s, priority=CHUNK_FIRST)
     return asyncio.wrap_future(future)
 
 

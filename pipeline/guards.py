@@ -140,6 +140,7 @@ def check_run(
     Raises:
         DiskFull: it will not fit.
     """
+    files = [(name, size) for name, size in files if size <= settings.source.max_file_mb * 1_000_000]  # others: unread
     chunks = 0
     if left:
         counts = live.count(collection, settings, spec, left)

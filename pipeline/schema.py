@@ -22,16 +22,19 @@ def _schema(*fields: pa.Field[Any]) -> pa.Schema:
 
 
 SNAPSHOT = _schema(
-    pa.field("uri", pa.string(), nullable=False),  # path below its source folder, "/" as separator
+    pa.field("uri", pa.string(), nullable=False),  # path below its source folder; what is inside a file: after "!/"
     pa.field("size", pa.int64(), nullable=False),  # bytes
     pa.field("mtime_ns", pa.int64(), nullable=False),
     pa.field("inode", pa.int64(), nullable=False),  # 0 where the file system has none
     pa.field("content_hash", pa.string(), nullable=False),  # "" for a file that could not be opened
-    pa.field("doc_id", pa.string()),  # null unless "ok", or a passing failure left a known document as it was
+    pa.field("doc_id", pa.string()),  # null unless "ok" with a text, or left as it was by a passing failure
     pa.field("doc_hash", pa.string()),
     pa.field("shard", pa.string()),
     pa.field("reader", pa.string(), nullable=False),  # name/version, what read or refused the file
     pa.field("status", pa.string(), nullable=False),  # "ok" or the kind of its DocumentError or WorkerError
+    # Of a document inside a file: the uri of that file, which has a row of its own, and whose size, time and inode
+    # these are. Null for a file itself. A file that only holds documents (an archive) is "ok" without a doc_id.
+    pa.field("container", pa.string()),
 )
 
 SCAN = _schema(*(SNAPSHOT.field(name) for name in ("uri", "size", "mtime_ns", "inode")))  # a file as it lies there now
@@ -66,10 +69,19 @@ CHUNKS = _schema(
     pa.field("page", pa.int32()),  # of its first character
     pa.field("heading_path", pa.list_(pa.string()), nullable=False),
     pa.field("text", pa.string(), nullable=False),  # exactly document text[start:end]
-    pa.field("context", pa.string(), nullable=False),  # title and heading path as put before the text; may be ""
+    pa.field(
+        "context", pa.string(), nullable=False
+    ),  # title and heading path before the text, or ""; \n and a sentence
     pa.field("title", pa.string(), nullable=False),  # of the document: some models' templates name it
     pa.field("tokens", pa.int32(), nullable=False),  # of the text sent to the model, its special tokens not counted
     pa.field("embed_key", pa.string(), nullable=False),
+)
+
+SENTENCES = _schema(
+    pa.field("key", pa.string(), nullable=False),  # embed_key of the chunk without its sentence
+    pa.field("document", pa.list_(pa.string()), nullable=False),  # stages.situate.sketch
+    pa.field("sentence", pa.string(), nullable=False),  # "" for none, and then
+    pa.field("fault", pa.string(), nullable=False),  # why
 )
 
 REJECTS = _schema(

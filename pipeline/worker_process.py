@@ -10,6 +10,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -20,6 +21,9 @@ from pipeline import errors
 
 LINUX = sys.platform == "linux"
 MEGABYTE = 1 << 20
+MORE_TIME = b"+"  # begins a message that is no reply yet: the call may take so many seconds more
+
+_parent: Connection | None = None  # in a worker
 
 
 def cpu_s(pid: int | None) -> float:
@@ -43,8 +47,16 @@ def resident(pid: int | None) -> int:
         return 0
 
 
+def more_time(seconds: float) -> None:
+    """Ask for a later deadline of the call under way, which has found how much there is; nothing outside a worker."""
+    if _parent is not None:
+        _parent.send_bytes(MORE_TIME + str(seconds).encode())
+
+
 def serve(pipe: Connection, memory_mb: int) -> None:
     """Answer calls until the pipe ends (the parent closed it or is gone)."""
+    global _parent  # one call at a time, in a process of its own
+    _parent = pipe
     parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all: the parent decides
     _silence()
@@ -68,18 +80,18 @@ def _calls(pipe: Connection) -> Iterator[tuple[str, bytes]]:
 
 
 def _answer(function: str, payload: bytes) -> bytes:
-    """Run one call; the pickled reply: status, value or error, resident bytes."""
+    """Run one call; the pickled reply: status, value or error, resident bytes, CPU seconds since the process began."""
     status: str
     value: Any
     try:
         module, _, name = function.partition(":")
         status, value = "done", getattr(importlib.import_module(module), name)(*pickle.loads(payload))  # noqa: S301
-        return pickle.dumps((status, value, _own_resident()), pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps((status, value, _own_resident(), time.process_time()), pickle.HIGHEST_PROTOCOL)
     except MemoryError:
         status, value = "memory", None
     except BaseException as error:
         status, value = "error", _portable(error)
-    return pickle.dumps((status, value, _own_resident()), pickle.HIGHEST_PROTOCOL)
+    return pickle.dumps((status, value, _own_resident(), time.process_time()), pickle.HIGHEST_PROTOCOL)
 
 
 def _portable(error: BaseException) -> BaseException:

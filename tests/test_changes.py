@@ -46,7 +46,7 @@ def test_the_programs_own_data_is_no_document(tmp_path: Path) -> None:
 class AtOnce:
     """A pool whose one worker is this process."""
 
-    def submit(self, function: str, *args: Any, timeout_s: float) -> Future[Any]:
+    def submit(self, function: str, *args: Any, timeout_s: float, **_: Any) -> Future[Any]:
         module, _, name = function.partition(":")
         done: Future[Any] = Future()
         done.set_result(getattr(importlib.import_module(module), name)(*args))

@@ -380,3 +380,93 @@ def test_a_program_that_ends_without_closing_ends(tmp_path: Path) -> None:
 
 def test_a_call_that_got_no_processor_is_given_more_time(pool: workers.WorkerPool) -> None:
     assert pool.submit("time:sleep", 0.5, timeout_s=0.2).exception(timeout=60) is None
+
+
+# --- order and calls that are sent ahead ------------------------------------------------------------------------------
+
+
+def append(file: Path, word: object) -> str:
+    return f"open({str(file)!r}, 'a').write('{word},')"
+
+
+def test_a_higher_priority_goes_first(pool: workers.WorkerPool, tmp_path: Path) -> None:
+    file = tmp_path / "order"
+    busy = pool.submit("time:sleep", 0.3, timeout_s=SOON)
+    while not busy.running():
+        time.sleep(0.01)
+    futures = [
+        pool.submit("builtins:eval", append(file, word), timeout_s=SOON, priority=priority)
+        for word, priority in (("a", 0), ("b", 5), ("c", 0), ("d", 9), ("e", 5))
+    ]
+    wait([busy, *futures])
+    assert file.read_text() == "d,b,e,a,c,"
+
+
+def test_brief_calls_answer_in_order_each_to_its_own(pool: workers.WorkerPool, tmp_path: Path) -> None:
+    file = tmp_path / "order"
+    futures = [
+        pool.submit("builtins:eval", f"{append(file, n)} and {n}", timeout_s=SOON, brief=True) for n in range(1, 200)
+    ]
+    assert [future.result(timeout=60) for future in futures] == list(range(1, 200))
+    assert file.read_text() == "".join(f"{n}," for n in range(1, 200))
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (("os:_exit", 7), errors.WorkerCrash),
+        (("time:sleep", 1000), errors.WorkerTimeout),
+        (("builtins:eval", "len(bytearray(2 << 30))"), errors.WorkerMemory),
+        (("builtins:int", "no number"), ValueError),
+    ],
+)
+def test_what_was_sent_ahead_survives_the_call_before_it(
+    pool: workers.WorkerPool, call: tuple[str, object], error: type[Exception]
+) -> None:
+    before = [pool.submit("operator:add", n, 0, timeout_s=SOON, brief=True) for n in range(3)]
+    failing = pool.submit(*call, timeout_s=0.3 if error is errors.WorkerTimeout else SOON, brief=True)
+    after = [pool.submit("operator:add", n, 100, timeout_s=SOON, brief=True) for n in range(8)]
+    assert isinstance(failing.exception(timeout=60), error)
+    assert [future.result(timeout=60) for future in (*before, *after)] == [0, 1, 2, *range(100, 108)]
+
+
+def test_nothing_waits_behind_a_long_call(tmp_path: Path) -> None:
+    """A brief call is sent ahead only where all before it are brief: else another worker may be free sooner."""
+    with workers.WorkerPool(2, memory_mb=1024) as two:
+        wait([two.submit("time:sleep", 0.2, timeout_s=SOON) for _ in range(2)])
+        long = two.submit("time:sleep", 2.0, timeout_s=SOON)
+        brief = [two.submit("operator:add", n, 1, timeout_s=SOON, brief=True) for n in range(50)]
+        assert [future.result(timeout=60) for future in brief] == list(range(1, 51))
+        assert not long.done()
+
+
+def test_large_arguments_are_not_sent_ahead(pool: workers.WorkerPool) -> None:
+    """They would fill the pipe of a worker that does not read, and with it the pool would stand still."""
+    data = os.urandom(3_000_000)
+    futures = [pool.submit("builtins:len", data, timeout_s=SOON, brief=True) for _ in range(6)]
+    assert [future.result(timeout=60) for future in futures] == [len(data)] * 6
+
+
+def test_each_call_that_was_sent_ahead_has_its_own_time(pool: workers.WorkerPool) -> None:
+    futures = [pool.submit("time:sleep", 0.3, timeout_s=2.0, brief=True) for _ in range(8)]
+    assert [future.result(timeout=60) for future in futures] == [None] * 8
+
+
+def test_close_cancels_what_was_sent_ahead() -> None:
+    closing = workers.WorkerPool(1, memory_mb=1024)
+    assert evaluate(closing, "1 + 1") == 2
+    running = closing.submit("time:sleep", 1000, timeout_s=SOON, brief=True)
+    ahead = [closing.submit("time:sleep", 1000, timeout_s=SOON, brief=True) for _ in range(8)]
+    while not ahead[0].running():
+        time.sleep(0.01)
+    closing.close()
+    assert isinstance(running.exception(timeout=10), errors.Interrupted)
+    assert all(future.cancelled() or isinstance(future.exception(timeout=10), errors.Interrupted) for future in ahead)
+
+
+def test_a_call_may_ask_for_more_time(pool: workers.WorkerPool) -> None:
+    """It has found pages to recognise; the limit of the next call is its own again."""
+    code = "(__import__('pipeline.worker_process').worker_process.more_time(30), __import__('time').sleep(1))"
+    assert evaluate(pool, code, timeout_s=0.2) == (None, None)
+    with pytest.raises(errors.WorkerTimeout):
+        evaluate(pool, "[0 for _ in iter(int, 1)]", timeout_s=0.2)

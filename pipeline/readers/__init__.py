@@ -7,15 +7,14 @@ main process. Nothing here opens a socket, follows an external entity or runs a 
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pipeline import document, errors, ids
-from pipeline.readers import formats
-
-logger = logging.getLogger(__name__)
+from pipeline.readers import containers, formats, seam
 
 MEGABYTE = 1_000_000  # in "max_file_mb"
 
@@ -27,7 +26,13 @@ class ReaderOptions:
     pdf: str = "pdfium"
     docx: str = "unstructured"
     html: str = "lxml"
+    doc: str = "none"  # see doc.available
     max_file_mb: int = 200
+    attachments: bool = True
+    archives: bool = False
+    ocr: str = ""  # see ocr.chosen
+    ocr_page_s: float = 60.0
+    ocr_pages: int = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,8 @@ class ReadResult:
         kind: the word that reports count by (see `read_file`).
         reason: one line for people, without the path.
         remedy: what the user may do about it, or "".
+        holds: which kind of container it is ("" for none): `inside` finds the documents in its `data`. One that only
+            holds others has no document and is "ok".
     """
 
     content_hash: str
@@ -53,16 +60,41 @@ class ReadResult:
     kind: str = ""
     reason: str = ""
     remedy: str = ""
+    holds: str = ""
+    data: bytes = field(default=b"", repr=False)
 
 
-def known(name: str) -> bool:
-    """Whether a file of this name is a document, by its extension alone."""
-    return formats.by_name(name) is not None
+def known(name: str, options: ReaderOptions | None = None) -> bool:
+    """Whether a file of this name is a document, or with these options holds some, by its extension alone."""
+    return formats.by_name(name) is not None or (
+        options is not None and options.archives and containers.may_be_archive(name)
+    )
+
+
+def promised(name: str) -> str:
+    """The media type that the name alone promises; "" for a name that tells nothing."""
+    found = formats.by_name(name)
+    return found.media_type if found is not None else ""
+
+
+def is_text(name: str) -> bool:
+    """Whether a file of this name is read by this program itself, in a time that its size tells."""
+    found = formats.by_name(name)
+    return found is not None and not found.binary
 
 
 def reader_of(name: str, options: ReaderOptions) -> str:
     """The reader ("pdfium/1") that the name alone would choose now; files of unknown extension are tried as text."""
-    return str(_reader(formats.by_name(name) or formats.FORMATS["text"], options))
+    if options.archives and containers.may_be_archive(name):
+        return containers.ARCHIVE
+    return _made_by(formats.by_name(name) or formats.FORMATS["text"], options)
+
+
+def _made_by(format_: formats.Format, options: ReaderOptions) -> str:
+    """Its reader, and whether what is inside is read as well: all that decides what becomes of a file."""
+    holds = options.attachments and format_.name in containers.MAILS
+    recognised = f"+{options.ocr}" if options.ocr and _reader(format_, options).module == "pdf" else ""
+    return f"{_reader(format_, options)}{recognised}{containers.OF_MAILS if holds else ''}"
 
 
 def is_current(reader: str, name: str, options: ReaderOptions) -> bool:
@@ -71,10 +103,14 @@ def is_current(reader: str, name: str, options: ReaderOptions) -> bool:
     The content may have chosen another format than the name: then that format's reader must still be the chosen one, in
     this version.
     """
-    if reader == reader_of(name, options):
+    if reader == reader_of(name, options) or (reader == containers.ARCHIVE and options.archives):
         return True
     entry = formats.BY_READER.get(reader.partition("/")[0])
-    return entry is not None and str(_reader(entry[0], options)) == reader
+    if entry is None:
+        return False
+    if _reader(entry[0], options).refuses:  # it was there when this was read: a missing program drops no document
+        return str(entry[1]) == reader
+    return _made_by(entry[0], options) == reader
 
 
 def read_bytes(data: bytes, name: str, options: ReaderOptions) -> document.Document:
@@ -141,30 +177,88 @@ def _read_all(descriptor: int, size: int) -> bytes:
 
 
 def _parsed(data: bytes, status: os.stat_result, name: str, options: ReaderOptions) -> ReadResult:
-    content_hash = ids.content_hash(data)
-    reader = reader_of(name, options)
+    read = read_member(data, name, options)
+    return replace(read, size=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
+
+
+def read_member(data: bytes, name: str, options: ReaderOptions) -> ReadResult:
+    """Read what has no place in a file system: a file's content, or a document inside a file. As `read_file`.
+
+    Raises:
+        MemoryError: it needs more than there is.
+    """
+    result = ReadResult(
+        content_hash=ids.content_hash(data), size=len(data), mtime_ns=0, inode=0, reader=reader_of(name, options)
+    )
     try:
         if not data:
             raise errors.DocumentError("empty", "0 bytes")
+        if len(data) > options.max_file_mb * MEGABYTE:
+            raise _too_large(len(data), options)
+        if archive := _archive_kind(data, name, options):
+            return replace(result, reader=containers.ARCHIVE, holds=archive, data=data)
         format_ = _format(data, name)
-        reader = str(_reader(format_, options))
-        read = _read(data, name, format_, options)
+        result = replace(result, reader=_made_by(format_, options))
+        if options.attachments and format_.name in containers.MAILS:
+            result = replace(result, holds=format_.name, data=data)
+        if result.holds in containers.ONLY_HOLD:
+            return result
+        return replace(result, document=_read(data, name, format_, options))
     except errors.DocumentError as error:
-        return _refused(content_hash, status, reader, error)
-    return ReadResult(
-        content_hash=content_hash,
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        inode=status.st_ino,
-        reader=reader,
-        document=read,
+        refused = replace(result, kind=error.kind, reason=error.message, remedy=error.remedy)
+        # A mail that says nothing may have attachments all the same.
+        return refused if error.kind in ("empty", "garbled") else replace(refused, holds="", data=b"")
+
+
+def kind_of(data: bytes, name: str, options: ReaderOptions) -> str:
+    """Which kind of container `data` is with these options: an archive, a mail or a mailbox; "" for none.
+
+    Raises:
+        DocumentError: as `read_bytes`, of a file that is neither.
+    """
+    if archive := _archive_kind(data, name, options):
+        return archive
+    promised = formats.by_name(name)
+    if not options.attachments or promised is None or promised.name not in containers.MAILS or not data:
+        return ""
+    found = _format(data, name).name
+    return found if found in containers.MAILS else ""
+
+
+def _archive_kind(data: bytes, name: str, options: ReaderOptions) -> str:
+    if not options.archives:
+        return ""
+    from pipeline.readers import unpack  # zipfile and tarfile, which the scanner need not wait for
+
+    return unpack.kind(data, name)
+
+
+def inside(
+    result: ReadResult,
+    name: str,
+    options: ReaderOptions,
+    turn: containers.Turn,
+    enter: Callable[[containers.At, str], bool] = lambda at, path: True,
+    over: Callable[[int], bool] = lambda size: False,
+) -> tuple[containers.Walk, Iterator[containers.Found]]:
+    """The documents inside what `read_file` has read, for this turn; the walk tells what is left. See containers.Walk.
+
+    The iterator raises DocumentError where the file cannot be opened as what it is.
+    """
+    walk = containers.Walk(
+        turn,
+        kind_of=lambda data, member: kind_of(data, member, options),
+        known=lambda member: known(member, options),
+        enter=enter,
+        over=over,
     )
+    return walk, walk.run(result.data, result.holds, name)
 
 
 def _read(data: bytes, name: str, format_: formats.Format, options: ReaderOptions) -> document.Document:
     reader = _reader(format_, options)
-    with _one_error(str(reader)):
-        draft = reader.load()(data, name)
+    with seam.one_error(str(reader)):
+        draft = reader.load()(data, name, **_recognition(reader, options))
     if not draft.blocks:
         raise errors.DocumentError("empty", "no text in it")
     from pipeline.readers import decode
@@ -173,38 +267,29 @@ def _read(data: bytes, name: str, format_: formats.Format, options: ReaderOption
     if share > decode.GARBLED_SHARE:
         raise errors.DocumentError("garbled", f"{share:.0%} of its characters are unreadable")
     return document.Document(
-        title=draft.title, media_type=format_.media_type, text=draft.text, blocks=draft.blocks, reader=str(reader)
+        title=draft.title,
+        media_type=format_.media_type,
+        text=draft.text,
+        blocks=draft.blocks,
+        reader=str(reader),
+        left_out=draft.left_out,
     )
+
+
+def _recognition(reader: formats.Reader, options: ReaderOptions) -> dict[str, Any]:
+    """What a reader of pages is told besides: how those without text are read."""
+    if not options.ocr or not (reader.module == "pdf" or reader.function == "read_pdf_hi_res"):
+        return {}
+    from pipeline.readers import ocr
+
+    return {"recognition": ocr.Recognition(choice=options.ocr, page_s=options.ocr_page_s, pages=options.ocr_pages)}
 
 
 def _format(data: bytes, name: str) -> formats.Format:
     from pipeline.readers import detect  # not above: see formats, whose import has to stay light
 
-    with _one_error("type detection"):
+    with seam.one_error("type detection"):
         return detect.format_of(data, name)
-
-
-class _one_error:  # noqa: N801  a context manager, used as a statement
-    """The one seam where parsers' exceptions end.
-
-    On bytes from anywhere they raise anything, so that all of it means "damaged".
-
-    MemoryError passes: it is the worker's matter. So does what is not an Exception.
-
-    """
-
-    def __init__(self, who: str) -> None:
-        self._who = who
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if error is None or isinstance(error, (errors.DocumentError, MemoryError)) or not isinstance(error, Exception):
-            return
-        logger.debug("%s failed", self._who, exc_info=error)
-        what = "nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
-        raise errors.DocumentError("damaged", f"{self._who} cannot read it ({what[:300]})") from error
 
 
 def _reader(format_: formats.Format, options: ReaderOptions) -> formats.Reader:

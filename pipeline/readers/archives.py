@@ -85,4 +85,4 @@ def format_name(data: bytes, promised: formats.Format | None) -> str:
         return "epub"
     if promised is not None and promised.name in ("odt", "ods", "odp") and "content.xml" in names:
         return promised.name
-    raise errors.DocumentError("unknown_type", "a zip archive", "Unpack it: archives are not read.")
+    raise errors.DocumentError("unknown_type", "a zip archive", "Set readers.archives = true to read what is in it.")

@@ -28,6 +28,7 @@ class Draft:
     title: str
     text: str
     blocks: tuple[document.Block, ...]
+    left_out: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +127,11 @@ class Builder:
         self._parts.append(text)
         self._length = end
 
+    def enter(self, level: int, heading: str) -> None:
+        """What comes next stands under a heading that is not in the text."""
+        if title := one_line(decode.clean(heading)):
+            self._path.enter(level, title)
+
     def leave_headings(self) -> None:
         """What comes next stands under no heading of before: a new slide, a new chapter file."""
         self._path = _Path()
@@ -134,7 +140,7 @@ class Builder:
     def length(self) -> int:
         return self._length
 
-    def draft(self, title: str = "", *, heading_as_title: bool = True) -> Draft:
+    def draft(self, title: str = "", *, heading_as_title: bool = True, left_out: str = "") -> Draft:
         """What was put together; titled by the first heading where `title` is empty."""
         title = one_line(decode.clean(title)) or (self.first_heading if heading_as_title else "")
-        return Draft(title=title, text="".join(self._parts), blocks=tuple(self._blocks))
+        return Draft(title=title, text="".join(self._parts), blocks=tuple(self._blocks), left_out=left_out)

@@ -72,6 +72,8 @@ def _decode(data: bytes, declared: str) -> str:
             return data.decode("utf-8")
         except UnicodeDecodeError:
             pass
+        if (text := _surrogates_paired(data)) is not None:
+            return text
         if (text := _declared(data, declared)) is not None:
             return text
         if (text := _damaged_utf8(data)) is not None:
@@ -96,6 +98,15 @@ def _codec(name: str) -> str | None:
     except (LookupError, ValueError):
         return None
     return _WIDER.get(found, found)
+
+
+def _surrogates_paired(data: bytes) -> str | None:
+    """UTF-8 whose characters beyond U+FFFF are surrogates of three bytes each (CESU-8: Java and Oracle write it)."""
+    try:
+        text = data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _damaged_utf8(data: bytes) -> str | None:

@@ -16,8 +16,8 @@ _SAMPLE = 65_536
 _STRAY_CONTROLS = 3  # happen in a text, however short
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _HTML = re.compile(rb"\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,500}?-->\s*)*<(?:!doctype\s+html|html[\s>])", re.I | re.S)
-# Control bytes that no text has; the escape (27) is left out for ISO-2022 and for logs with colours.
-_CONTROL_BYTES = bytes(byte for byte in range(32) if byte not in b"\t\n\v\f\r\x1b")
+# Control bytes that no text has. Bell, backspace and escape do occur: in ISO-2022, and in logs of a terminal.
+_CONTROL_BYTES = bytes(byte for byte in range(32) if byte not in b"\a\b\t\n\v\f\r\x1b")
 
 _FOREIGN = (
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
@@ -86,6 +86,10 @@ def _is_utf16(sample: bytes) -> bool:
 
 def _by_signature(data: bytes, promised: formats.Format | None) -> str | None:
     head = data[:_HEAD]
+    if not head.strip(b"\0") and not data.strip(b"\0"):
+        raise errors.DocumentError(
+            "damaged", "nothing but zero bytes: it was never written to the disk", "Restore it from a backup."
+        )
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return archives.format_name(data, promised)
     if head.startswith(_OLE):
@@ -111,9 +115,12 @@ def _in_ole(data: bytes) -> str:
         return "msg"
     if _has_entry(data, "Workbook") or _has_entry(data, "Book"):
         return "xls"
-    for entry, what in (("WordDocument", "doc"), ("PowerPoint Document", "ppt")):
-        if _has_entry(data, entry):
-            raise errors.DocumentError("unknown_type", f"the old binary .{what} format", f"Save it as .{what}x.")
+    if _has_entry(data, "WordDocument"):
+        return "doc"
+    if _has_entry(data, "PowerPoint Document"):
+        raise errors.DocumentError("unknown_type", "the old binary .ppt format", "Save it as .pptx.")
+    if not _has_entry(data, "Root Entry"):
+        raise errors.DocumentError("damaged", "an OLE compound file without its directory: cut off")
     raise errors.DocumentError("unknown_type", "an OLE compound file of an unknown kind")
 
 

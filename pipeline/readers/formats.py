@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the scanner asks for names only: it must not wait for what reading needs
     from pipeline.readers import build
 
-ReadFunction = Callable[[bytes, str], "build.Draft"]
+ReadFunction = Callable[..., "build.Draft"]  # of bytes and name; of PDF also ocr.Recognition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class Reader:
     version: int
     module: str
     function: str = "read"
+    refuses: bool = False  # what it would need is not there: what another has read stays
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
@@ -92,7 +93,7 @@ _ALL = (
         media_type="text/html",
         extensions=("html", "htm", "xhtml"),
         readers={
-            "lxml": Reader(name="html", version=1, module="html"),
+            "lxml": Reader(name="html", version=2, module="html"),
             "unstructured": Reader(name="unstructured-html", version=1, module="unstructured_", function="read_html"),
         },
     ),
@@ -101,8 +102,11 @@ _ALL = (
         media_type="application/pdf",
         extensions=("pdf",),
         readers={
-            "pdfium": Reader(name="pdfium", version=1, module="pdf"),
-            "unstructured": Reader(name="unstructured-pdf", version=1, module="pdf", function="read_by_unstructured"),
+            "pdfium": Reader(name="pdfium", version=2, module="pdf"),
+            "unstructured": Reader(name="unstructured-pdf", version=2, module="pdf", function="read_by_unstructured"),
+            "unstructured-hi_res": Reader(
+                name="unstructured-pdf-hi-res", version=1, module="unstructured_", function="read_pdf_hi_res"
+            ),
         },
         binary=True,
     ),
@@ -112,6 +116,16 @@ _ALL = (
         extensions=("docx", "docm", "dotx"),
         readers={
             "unstructured": Reader(name="unstructured-docx", version=1, module="unstructured_", function="read_docx"),
+        },
+        binary=True,
+    ),
+    Format(
+        name="doc",
+        media_type="application/msword",
+        extensions=("doc", "dot"),
+        readers={
+            "libreoffice": Reader(name="libreoffice-doc", version=1, module="doc"),
+            "none": Reader(name="no-libreoffice", version=1, module="doc", function="refuse", refuses=True),
         },
         binary=True,
     ),
@@ -141,18 +155,18 @@ _ALL = (
         "ods",
         "application/vnd.oasis.opendocument.spreadsheet",
         "ods ots",
-        Reader(name="ods", version=1, module="odt", function="read_sheets"),
+        Reader(name="ods", version=2, module="odt", function="read_sheets"),
         binary=True,
     ),
     _one(
         "odp",
         "application/vnd.oasis.opendocument.presentation",
         "odp otp",
-        Reader(name="odp", version=1, module="odt", function="read_presentation"),
+        Reader(name="odp", version=2, module="odt", function="read_presentation"),
         binary=True,
     ),
     _one("csv", "text/csv", "csv tsv tab", Reader(name="csv", version=1, module="delimited")),
-    _one("epub", "application/epub+zip", "epub", Reader(name="epub", version=1, module="epub"), binary=True),
+    _one("epub", "application/epub+zip", "epub", Reader(name="epub", version=2, module="epub"), binary=True),
     _one(
         "odt",
         "application/vnd.oasis.opendocument.text",
@@ -160,10 +174,10 @@ _ALL = (
         Reader(name="odt", version=1, module="odt"),
         binary=True,
     ),
-    _one("rtf", "application/rtf", "rtf", Reader(name="rtf", version=1, module="rtf"), binary=True),
-    _one("eml", "message/rfc822", "eml", Reader(name="eml", version=1, module="mail")),
+    _one("rtf", "application/rtf", "rtf", Reader(name="rtf", version=2, module="rtf"), binary=True),
+    _one("eml", "message/rfc822", "eml", Reader(name="eml", version=2, module="mail")),
     _one(
-        "mbox", "application/mbox", "mbox mbx", Reader(name="mbox", version=1, module="mail", function="read_mailbox")
+        "mbox", "application/mbox", "mbox mbx", Reader(name="mbox", version=2, module="mail", function="read_mailbox")
     ),
     _one("json", "application/json", "json geojson json5", Reader(name="json", version=1, module="records")),
     _one(

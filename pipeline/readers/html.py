@@ -43,6 +43,7 @@ _KINDS = {
     "dl": "list",
 }
 _LAYOUT = ("table", "h1", "h2", "h3", "h4")  # in a table: it only arranges the page
+_LOOKED_AT = 20  # rows of a table, for its header
 _LINE_BREAK = "\x0b"  # a <br> until white space has been collapsed
 
 
@@ -74,11 +75,16 @@ def declared(data: bytes) -> str:
 
 
 def _root(text: str) -> etree._Element:
-    parser = etree.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True, huge_tree=False)
+    # huge_tree: without it libxml2 ends the page, in silence, at the 256th level (300 <font> that nobody closed) and at
+    # the first picture of 10 MB within an attribute. The worker's limits hold the rest.
+    parser = etree.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True, huge_tree=True)
     try:
         root = etree.fromstring(text.encode(), parser)
     except etree.XMLSyntaxError as error:
         raise errors.DocumentError("empty", f"no text in it ({error})") from error
+    last = parser.error_log.last_error
+    if last is not None and last.type_name == "ERR_RESOURCE_LIMIT":  # what follows is not in the tree
+        raise errors.DocumentError("damaged", f"nested too deeply ({last.message.partition(',')[0]})")
     if root is None:
         raise errors.DocumentError("empty", "no text in it")
     return root
@@ -158,7 +164,9 @@ class _Walk:
         if tag == "table" and self.table is not None and self.table.close():
             rows, self.table = self.table, None
             self._end_list()
-            for text in tables.grouped(rows.rows, header=rows.has_header):
+            # Programs that export pages write the names of columns into common cells.
+            header = rows.has_header or tables.looks_like_header(rows.rows[:_LOOKED_AT])
+            for text in tables.grouped(rows.rows, header=header):
                 self.builder.add(text, "table", page=self.page)
 
     def _kind(self) -> str:

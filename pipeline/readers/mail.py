@@ -1,6 +1,8 @@
 """E-mail by the standard library: subject, people, date, then the plain part, or the HTML part as text.
 
-Attachments are only named. A mailbox is a document whose pages are its messages.
+Attachments are named in the text. Where they are documents of their own (readers.attachments), so is each message of a
+mailbox: a mailbox grows at its end, and nothing before that changes. Else a mailbox is one document whose pages are its
+messages.
 """
 
 from __future__ import annotations
@@ -8,15 +10,28 @@ from __future__ import annotations
 import email
 import email.message
 import email.policy
+import functools
 import re
 from collections.abc import Iterator
 
 from pipeline import errors
-from pipeline.readers import build, decode, html
+from pipeline.readers import build, containers, decode, formats, html
 
 _HEADERS = ("Subject", "From", "To", "Cc", "Date")
 # RFC 4155: a line that begins a message, after an empty line or at the start of the file.
 _FROM_LINE = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\r\n\r\n))From [^\n]*\n")
+# What goes with a mail and is no document: signatures, keys, Outlook's wrapping of what the mail says anyway.
+NO_DOCUMENT = (
+    "application/pkcs7-signature",
+    "application/x-pkcs7-signature",
+    "application/pkcs7-mime",
+    "application/x-pkcs7-mime",
+    "application/pgp-signature",
+    "application/pgp-encrypted",
+    "application/pgp-keys",
+    "application/ms-tnef",
+    "application/vnd.ms-tnef",
+)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.M)  # mboxrd
 
 
@@ -48,13 +63,11 @@ def _messages(data: bytes) -> Iterator[bytes]:
 def _add_message(builder: build.Builder, data: bytes, page: int | None = None) -> str:
     """Headers and body; in a mailbox (`page`: the message's number) under the subject as heading. Returns that."""
     message = email.message_from_bytes(data, policy=email.policy.default)
-    attachments = [
-        part.get_filename() or "" for part in message.walk() if part.get_content_disposition() == "attachment"
-    ]
+    attached = [_name(part) for part in _leaves(message) if part.get_content_disposition() == "attachment"]
     headers = {key: _header(message, key) for key in _HEADERS}
     if page is not None:
         builder.add(headers["Subject"], page=page, level=1)
-    builder.add(header_text(headers, [name for name in attachments if name]), "header", page=page)
+    builder.add(header_text(headers, [name for name in attached if name]), "header", page=page)
     has_header = builder.length
     body = message.get_body(preferencelist=("plain", "html"))
     if body is not None:
@@ -64,6 +77,75 @@ def _add_message(builder: build.Builder, data: bytes, page: int | None = None) -
         if other is not None:
             _add_body(builder, other, page)
     return headers["Subject"]
+
+
+def attachments(data: bytes) -> Iterator[containers.Member]:
+    """What is attached to a mail: files, and mails as "<subject>.eml". Pictures within the text have no name that a
+    reader knows.
+    """
+    message = email.message_from_bytes(data, policy=email.policy.default)
+    bodies = [message.get_body(preferencelist=(kind,)) for kind in ("plain", "html")]
+    for part in _leaves(message):
+        if any(part is body for body in bodies) or part.get_content_type() in NO_DOCUMENT:
+            continue
+        name = _name(part)
+        if part.get_content_type() == "message/rfc822":
+            yield containers.Member(name=name, size=0, load=functools.partial(_attached_mail, part))
+        elif name or part.get_content_disposition() == "attachment":
+            name = name or f"attachment{_ending(part.get_content_type())}"
+            size = len(part.get_payload()) if isinstance(part.get_payload(), str) else 0
+            yield containers.Member(name=flat(name), size=size, load=functools.partial(_attached, part))
+
+
+def messages(data: bytes) -> Iterator[containers.Member]:
+    """The messages of a mailbox, named by their place. Raises DocumentError: damaged."""
+    for number, message in enumerate(_messages(data), 1):
+        yield containers.Member(name=f"{number:04}.eml", size=len(message), load=functools.partial(bytes, message))
+
+
+def _leaves(message: email.message.Message) -> Iterator[email.message.EmailMessage]:
+    """The parts of a mail in order, but for those of mails attached to it."""
+    stack = [message]
+    while stack:
+        part = stack.pop()
+        if part.get_content_maintype() == "multipart" and isinstance(part.get_payload(), list):
+            stack.extend(reversed(part.get_payload()))  # type: ignore[arg-type]
+        else:
+            yield part  # type: ignore[misc]
+
+
+def flat(name: str) -> str:
+    """A file's name, without the folder that some programs put into a mail."""
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _name(part: email.message.EmailMessage) -> str:
+    """The attachment's file name, that of a mail by its subject; "" for none."""
+    name = part.get_filename() or ""
+    if part.get_content_type() != "message/rfc822":
+        return name
+    inner = part.get_payload()
+    first = inner[0] if isinstance(inner, list) and inner else None
+    subject = str(first.get("Subject", "")) if isinstance(first, email.message.Message) else ""
+    name = flat(name) or build.one_line(subject, 100).replace("/", "_").replace("\\", "_") or "message"
+    return name if formats.extension(name) == "eml" else f"{name}.eml"
+
+
+def _ending(media_type: str) -> str:
+    found = next((one for one in formats.FORMATS.values() if one.media_type == media_type), None)
+    return f".{found.extensions[0]}" if found is not None else ""
+
+
+def _attached(part: email.message.EmailMessage) -> bytes:
+    payload = part.get_payload(decode=True)
+    return payload if isinstance(payload, bytes) else b""
+
+
+def _attached_mail(part: email.message.EmailMessage) -> bytes:
+    inner = part.get_payload()
+    if not isinstance(inner, list) or not inner or not isinstance(inner[0], email.message.Message):
+        raise errors.DocumentError("damaged", "the attached mail is cut off")
+    return inner[0].as_bytes(policy=email.policy.compat32)
 
 
 def header_text(headers: dict[str, str], attachments: list[str]) -> str:

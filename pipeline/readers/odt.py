@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from lxml import etree
@@ -67,20 +68,28 @@ def _rows(sheet: etree._Element) -> Iterator[list[str]]:
     for row in sheet.iter():
         if xmltree.local(row) == "table-row":
             cells = list(_cells(row))
-            repeated = int(_attribute(row, "number-rows-repeated") or 1) if any(cells) else 1
-            for _ in range(min(repeated, _MAX_REPEATED)):
-                yield cells
+            while cells and not cells[-1]:  # the empty rest of the grid: it would hide that the first row is full
+                cells.pop()
+            repeated = _repeated(row, "number-rows-repeated") if cells else 1
+            yield from itertools.repeat(cells, repeated)
 
 
 def _cells(row: etree._Element) -> Iterator[str]:
     for cell in row:
-        if xmltree.local(cell) not in ("table-cell", "covered-table-cell"):
-            continue
-        within = build.Builder()
-        _Walk(within).run(cell)
-        repeated = min(int(_attribute(cell, "number-columns-repeated") or 1), _MAX_REPEATED)
-        for _ in range(repeated):
-            yield within.draft().text
+        if xmltree.local(cell) in ("table-cell", "covered-table-cell"):
+            yield from itertools.repeat(_cell(cell), _repeated(cell, "number-columns-repeated"))
+
+
+def _cell(cell: etree._Element) -> str:
+    if not len(cell):  # most cells of a sheet
+        return ""
+    within = build.Builder()
+    _Walk(within).run(cell)
+    return within.draft().text
+
+
+def _repeated(element: etree._Element, attribute: str) -> int:
+    return max(1, min(int(_attribute(element, attribute) or 1), _MAX_REPEATED))
 
 
 def _parsed(data: bytes) -> tuple[etree._Element, str]:
@@ -160,7 +169,7 @@ class _Walk:
             if not self.list_depth:
                 self._end_list()
         elif tag == "table-cell" and self.table_depth == 1 and self.rows and self.rows[-1]:
-            repeated = min(int(_attribute(element, "number-columns-repeated") or 1), _MAX_REPEATED)
+            repeated = _repeated(element, "number-columns-repeated")
             self.rows[-1].extend([self.rows[-1][-1]] * (repeated - 1))
         elif tag == "table":
             self.table_depth -= 1
@@ -173,7 +182,7 @@ class _Walk:
         if self.table_depth and self.rows and self.rows[-1]:
             cell = self.rows[-1][-1]
             self.rows[-1][-1] = f"{cell} {text}" if cell else text
-        elif self.list_depth and not level:
+        elif self.list_depth and not level and not self.heading:
             self.items.append("  " * min(self.list_depth - 1, 8) + "- " + text)
         else:
             self._end_list()

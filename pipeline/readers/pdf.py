@@ -1,47 +1,37 @@
-"""PDF by pdfium, page by page.
+"""PDF by pdfium, page by page: its text, what stands large or bold in it, its outline and its title.
 
-Hyphens and ligatures mended, lines joined, running heads dropped, headings from the outline.
-
-pdfium is neither thread-safe nor fork-safe: one call at a time in a spawned process. Nothing is rendered; pages that
-are pictures have no text here.
+pdfium is neither thread-safe nor fork-safe: one call at a time in a spawned process. Pages are rendered for recognition
+only (see ocr), where that is wanted.
 """
 
 from __future__ import annotations
 
-import collections
+import ctypes
 import itertools
 import re
-import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import pypdfium2
+import pypdfium2.raw as pdfium
 
-from pipeline import errors
-from pipeline.readers import build, decode
+from pipeline import errors, worker_process
+from pipeline.readers import build, decode, garbled, ocr, pdf_headings, pdf_lines
+from pipeline.readers.pdf_lines import Line, Page
 
 # In the trailer, which is never encrypted or compressed itself. pdfium's error code cannot be asked: where a document
 # opens but has no pages (pypdfium2 5.15), it is that of the document before, and the answer would depend on the order.
 _ENCRYPTED = b"/Encrypt"
 _MAX_BOOKMARKS = 10_000
-
-# Latin ligatures and the Kangxi radicals that Chinese fonts map common characters to ("⼀" for "一"): only these get
-# NFKC.
-_COMPATIBLE = re.compile("[\ufb00-\ufb06\u2e80-\u2eff\u2f00-\u2fd5]")
-_SYMBOL_BULLETS = re.compile("[\uf0b7\uf0a7\uf076\uf0d8]")  # bullets of the Symbol and Wingdings fonts
-_HYPHENATED = re.compile(r"([^\W\d_]+)(?:\ufffe\n?|[-\u2010]\n)([^\W\d_]+)")
-_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
-_DIGITS = re.compile(r"\d+")
-_NUMBERING = re.compile(r"^(?:[\dA-Z]{1,3}(?:\.\d+)*\.?|[IVXLC]+\.)\s+")
 _LONE_MARK = re.compile(r"[•‣▪●○◦]$|\(?\d{1,3}[.)]$")  # a list's mark away from its text: it tells nothing
-_BULLET = re.compile(r"[•‣▪●○◦–*-]\s|\(?\d{1,3}[.)]\s|\(?[a-z][.)]\s")
-_CJK = re.compile("[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\uac00-\ud7af]")
-_SENTENCE_END = re.compile(r"[.!?:。！？：][\"'”’)\]」』]*$")
-
-_EDGE_LINES = 2  # at the top and at the foot of a page where running heads are looked for
-_RUNNING_PAGES = 3
-_RUNNING_SHARE = 0.4  # of the pages: heads of left and right pages often differ
-_FULL_LINE = 0.6  # of the page's usual line: a shorter one was ended on purpose
+_BOLD_NAME = re.compile(rb"(?i)bold|black|heavy|semib|demi|[-,]bd|medi|cmbx")
+_BOLD_WEIGHT = 600
+_STYLED_CHARS = 200  # of a line: a longer one is text, whatever its letters
+_NAME_BYTES = 100
+_STAMP_CHARS = 40  # a page with a picture all over and no more text than this is a scan: a number, a stamp
+_SCAN_SHARE = 0.5  # of the page that the picture covers
+_NAMED_RUNS = 20  # of pages, in a reason
+_GARBLED, _SCANNED = "garbled", "scanned: needs OCR"
 
 _NO_TITLE = re.compile(
     r"(?i)untitled|microsoft \w+ ?-|slide \d+$|document\d*$|title$"
@@ -49,35 +39,72 @@ _NO_TITLE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Extract:
-    title: str
-    pages: list[str]  # "" for a page that has no text or is garbled
-    bookmarks: dict[int, dict[str, int]]  # by page index: bare title and level
+    """A document as pdfium tells it.
+
+    Attributes:
+        pages: none of the lines of a page that is left out.
+        left: index of each such page: why.
+    """
+
+    title: str = ""
+    pages: list[Page] = field(default_factory=list)
+    outline: pdf_headings.Outline = field(default_factory=dict)
+    left: dict[int, str] = field(default_factory=dict)
+
+    def has_text(self) -> bool:
+        return any(line.text.strip() for page in self.pages for line in page)
 
 
-def read(data: bytes, name: str) -> build.Draft:
-    extract = _extract(data)
+def read(data: bytes, name: str, recognition: ocr.Recognition | None = None) -> build.Draft:
+    extract = _extract(data, recognition)
     builder = build.Builder()
-    vocabulary = _vocabulary(extract.pages)
-    mended = [_mend(page, vocabulary).split("\n") for page in extract.pages]
-    for index, lines in enumerate(_without_running(mended)):
-        _add_page(builder, lines, index + 1, extract.bookmarks.get(index, {}))
-    return builder.draft(extract.title)
+    pages = pdf_lines.without_running(pdf_lines.cleaned(extract.pages))
+    for number, parts in enumerate(pdf_headings.parts(pages, extract.outline), 1):
+        for part in parts:
+            if part.level:
+                _add_heading(builder, part, number)
+                continue
+            for text in pdf_lines.paragraphs([line for line in part.lines if not _LONE_MARK.match(line.text)]):
+                builder.add(text, page=number)
+    return builder.draft(extract.title, left_out=_left_out(extract))
 
 
-def read_by_unstructured(data: bytes, name: str) -> build.Draft:
+def _add_heading(builder: build.Builder, part: pdf_headings.Part, page: int) -> None:
+    if part.lines:
+        builder.add(" ".join(line.text for line in part.lines), page=page, level=part.level)
+    else:
+        builder.enter(part.level, part.title)
+
+
+def read_by_unstructured(data: bytes, name: str, recognition: ocr.Recognition | None = None) -> build.Draft:
     """pdfium's pages, cut into elements by unstructured's partition_text (its own PDF route needs 6.8 GB of torch)."""
     from pipeline.readers import unstructured_
 
-    extract = _extract(data)
-    vocabulary = _vocabulary(extract.pages)
-    return unstructured_.from_pages([_mend(page, vocabulary) for page in extract.pages], extract.title)
+    extract = _extract(data, recognition)
+    pages = ["\n".join(line.text for line in page) for page in pdf_lines.cleaned(extract.pages)]
+    return replace(unstructured_.from_pages(pages, extract.title), left_out=_left_out(extract))
 
 
-def _extract(data: bytes) -> _Extract:
+def _extract(data: bytes, recognition: ocr.Recognition | None) -> _Extract:
+    pdf = _opened(data)
     try:
-        pdf = pypdfium2.PdfDocument(data)
+        extract = _Extract(title=_sensible(pdf.get_metadata_value("Title")), outline=_outline(pdf))
+        for index in range(len(pdf)):
+            _add_page(extract, pdf, index)
+        if recognition is not None:
+            _recognise(extract, pdf, recognition)
+    finally:
+        pdf.close()
+    if not extract.has_text():
+        raise _without_text(extract, recognition)
+    return extract
+
+
+def _opened(data: bytes) -> pypdfium2.PdfDocument:
+    try:
+        return pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
         if _ENCRYPTED in data:
             raise errors.DocumentError(
@@ -86,48 +113,89 @@ def _extract(data: bytes) -> _Extract:
         raise errors.DocumentError(
             "damaged", "pdfium cannot open it: not a PDF that it understands, or without pages"
         ) from error
-    try:
-        raw = [_page_text(pdf, index) for index in range(len(pdf))]
-        title = pdf.get_metadata_value("Title")
-        bookmarks = _bookmarks(pdf)
-    finally:
-        pdf.close()
-    pages = _readable(raw)
-    return _Extract(title=_sensible(title), pages=pages, bookmarks=bookmarks)
 
 
-def _page_text(pdf: pypdfium2.PdfDocument, index: int) -> str:
+def _add_page(extract: _Extract, pdf: pypdfium2.PdfDocument, index: int) -> None:
+    extract.pages.append([])
     try:
         page = pdf[index]
     except pypdfium2.PdfiumError:
-        return ""  # one broken page of many; if all are, the document is refused
+        return  # one broken page of many; if all are, the document is refused
     try:
-        text_page = page.get_textpage()
-        try:
-            return str(text_page.get_text_range())
-        finally:
-            text_page.close()
+        lines = _lines(page)
+        text = "\n".join(line.text for line in lines)
+        if fault := garbled.fault(pdf_lines.with_symbols(text)):
+            extract.left[index] = f"{_GARBLED} ({fault})"
+            return
+        if len(text.strip()) < _STAMP_CHARS and _is_picture(page):
+            extract.left[index] = _SCANNED
+        extract.pages[index] = lines
     finally:
         page.close()
 
 
-def _readable(raw: list[str]) -> list[str]:
-    """The pages with text; "" in place of one that is garbled (a font that does not tell its characters).
+def _recognise(extract: _Extract, pdf: pypdfium2.PdfDocument, recognition: ocr.Recognition) -> None:
+    """Read the pages that have no readable text as pictures; all pages where there is no text at all."""
+    wanted = sorted(extract.left) if extract.has_text() else range(len(pdf))
+    for index in wanted[: recognition.pages]:
+        worker_process.more_time(recognition.page_s)
+        try:
+            lines = recognition.engine().recognise(_picture(pdf, index))
+        except (TimeoutError, ValueError, pypdfium2.PdfiumError) as error:
+            extract.left[index] = f"not recognised: {error}"
+            continue
+        fault = garbled.fault("\n".join(line.text for line in lines))
+        if fault:
+            extract.left[index] = f"not recognised: {fault}"
+        elif any(line.text for line in lines):
+            extract.pages[index] = lines
+            extract.left.pop(index, None)
+    for index in wanted[recognition.pages :]:
+        extract.left[index] = f"scanned, beyond the {recognition.pages} pages of readers.ocr_pages"
 
-    Raises:
-        DocumentError: needs_ocr, garbled.
-    """
-    filled = sum(1 for text in raw if text.strip())
-    if not filled:
-        raise errors.DocumentError("needs_ocr", f"{len(raw)} pages without any text: scanned, it needs OCR")
-    pages = [
-        text if decode.unreadable_share(_SYMBOL_BULLETS.sub("•", text)) <= decode.GARBLED_SHARE else "" for text in raw
-    ]
-    if not any(text.strip() for text in pages):
-        raise errors.DocumentError(
-            "garbled", f"the text of all {filled} pages is garbled: its fonts do not tell their characters"
-        )
-    return pages
+
+def _picture(pdf: pypdfium2.PdfDocument, index: int) -> ocr.Picture:
+    page = pdf[index]
+    try:
+        width, height = page.get_size()
+        scale = min(ocr.DPI / 72, (ocr.MAX_PIXELS / max(1.0, width * height)) ** 0.5)
+        picture = page.render(scale=scale, grayscale=True).to_numpy()
+        whole: ocr.Picture = picture.reshape(picture.shape[:2]).copy()
+        return whole
+    finally:
+        page.close()
+
+
+def _without_text(extract: _Extract, recognition: ocr.Recognition | None) -> errors.DocumentError:
+    garbled_ = [why for why in extract.left.values() if why.startswith(_GARBLED)]
+    count = len(extract.pages)
+    remedy = ocr.remedy() if recognition is None else ""
+    if garbled_:
+        what = f"the text of all {len(garbled_)} pages is {garbled_[0]}: its fonts do not tell their characters"
+        return errors.DocumentError("garbled", what, remedy)
+    if recognition is None:
+        return errors.DocumentError("needs_ocr", f"{count} pages without any text: scanned: needs OCR", remedy)
+    why = _left_out(extract) or "nothing to read on any page"
+    return errors.DocumentError("empty", f"{count} pages without any text, and by {recognition.choice}: {why}")
+
+
+def _left_out(extract: _Extract) -> str:
+    reasons: dict[str, list[int]] = {}
+    for index, why in sorted(extract.left.items()):
+        reasons.setdefault(why, []).append(index)
+    return "; ".join(f"{_numbers(indexes)} {why}" for why, indexes in reasons.items())
+
+
+def _numbers(indexes: list[int]) -> str:
+    """Page numbers in words: "pages 2-4, 9"."""
+    runs: list[list[int]] = []
+    for index in indexes:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1][1:] = [index]
+        else:
+            runs.append([index])
+    words = ", ".join("-".join(str(index + 1) for index in run) for run in runs[:_NAMED_RUNS])
+    return f"page{'s' if len(indexes) > 1 else ''} {words}{' …' if len(runs) > _NAMED_RUNS else ''}"
 
 
 def _sensible(title: str) -> str:
@@ -136,105 +204,117 @@ def _sensible(title: str) -> str:
     return "" if len(title) < 3 or _NO_TITLE.match(title) or not any(map(str.isalpha, title)) else title
 
 
-def _bookmarks(pdf: pypdfium2.PdfDocument) -> dict[int, dict[str, int]]:
-    found: dict[int, dict[str, int]] = {}
+def _outline(pdf: pypdfium2.PdfDocument) -> pdf_headings.Outline:
+    found: pdf_headings.Outline = {}
     for bookmark in itertools.islice(pdf.get_toc(), _MAX_BOOKMARKS):
         place = bookmark.get_dest()
         index = place.get_index() if place is not None else None
-        title = _bare(bookmark.get_title())
-        if index is not None and title:
-            found.setdefault(index, {}).setdefault(title, bookmark.level + 1)
+        title = build.one_line(decode.clean(bookmark.get_title()))
+        if place is not None and index is not None and pdf_headings.bare(title):
+            top = _top(pdf, index, place.get_view())
+            found.setdefault(index, []).append(pdf_headings.Entry(title=title, level=bookmark.level + 1, top=top))
     return found
 
 
-def _bare(heading: str) -> str:
-    """What two writings of a heading have in common: without numbering, case and white space."""
-    line = build.one_line(unicodedata.normalize("NFKC", heading))
-    return "".join(_NUMBERING.sub("", line).lower().split())
+def _top(pdf: pypdfium2.PdfDocument, index: int, view: tuple[int, list[float]]) -> float:
+    """How far down a page a bookmark leads, as a share of its height; 0.0 where it does not say."""
+    kind, numbers = view
+    height = pdf.get_page_size(index)[1]
+    if kind != pdfium.PDFDEST_VIEW_XYZ or len(numbers) < 2 or not 0 < numbers[1] < height:
+        return 0.0
+    return 1 - float(numbers[1]) / float(height)
 
 
-# --- words and lines --------------------------------------------------------------------------------------------------
+# --- a page -----------------------------------------------------------------------------------------------------------
 
 
-def _vocabulary(pages: Iterable[str]) -> set[str]:
-    return {word.lower() for page in pages for word in _WORD.findall(page)}
+def _lines(page: pypdfium2.PdfPage) -> Page:
+    text_page = page.get_textpage()
+    try:
+        text = str(text_page.get_text_range())
+        look = _Look(page, text_page)
+        return [look.line(line, start) for start, line in _cut(text)]
+    finally:
+        text_page.close()
 
 
-def _mend(text: str, vocabulary: set[str]) -> str:
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = _COMPATIBLE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
-    text = _SYMBOL_BULLETS.sub("•", text)
-
-    def join(found: re.Match[str]) -> str:
-        left, right = found[1], found[2]
-        if not right[0].islower():
-            return f"{left}-{right}"
-        hyphenated, joined = f"{left}-{right}".lower(), f"{left}{right}".lower()
-        return f"{left}-{right}" if hyphenated in vocabulary and joined not in vocabulary else left + right
-
-    return decode.clean(_HYPHENATED.sub(join, text))
+def _cut(text: str) -> Iterator[tuple[int, str]]:
+    """Each line without its end, and where it begins for pdfium, which counts the halves of UTF-16."""
+    start = place = 0
+    for line in re.split("\r\n|[\r\n]|(?<=\ufffe)(?=.)", text):
+        yield place, line
+        start += len(line)
+        end = 2 if text.startswith("\r\n", start) else int(text[start : start + 1] in ("\r", "\n"))
+        start += end
+        place += _halves(line) + end
 
 
-def _without_running(pages: list[list[str]]) -> list[list[str]]:
-    """Pages without the lines at their edges that most pages repeat, page numbers aside."""
-    counts = collections.Counter(key for lines in pages for key in {_running_key(lines[at]) for at in _edges(lines)})
-    needed = max(_RUNNING_PAGES, _RUNNING_SHARE * len(pages))
-    running = {key for key, count in counts.items() if count >= needed}
-    if not running:
-        return pages
-    result = []
-    for lines in pages:
-        dropped = {at for at in _edges(lines) if _running_key(lines[at]) in running}
-        kept = [line for at, line in enumerate(lines) if at not in dropped]
-        result.append(kept if any(line.strip() for line in kept) else lines)
-    return result
+def _halves(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def _edges(lines: list[str]) -> list[int]:
-    filled = [at for at, line in enumerate(lines) if line.strip()]
-    return sorted({*filled[:_EDGE_LINES], *filled[-_EDGE_LINES:]})
+class _Look:
+    """Asks pdfium for size, weight and place of a line's letters, a few calls each: two microseconds a call."""
+
+    def __init__(self, page: pypdfium2.PdfPage, text_page: pypdfium2.PdfTextPage) -> None:
+        self._handle = text_page.raw
+        self._height = page.get_height() or 1.0
+        self._rotation = page.get_rotation()
+        self._matrix, self._name = pdfium.FS_MATRIX(), ctypes.create_string_buffer(_NAME_BYTES)
+        self._x, self._y, self._flags = ctypes.c_double(), ctypes.c_double(), ctypes.c_int()
+        self._left, self._bottom, _, self._top = page.get_bbox()
+
+    def line(self, text: str, start: int) -> Line:
+        bare = text.strip()
+        if not bare:
+            return Line(text="")
+        begin = start + text.index(bare[0])
+        first = self._index(begin, bare[0])
+        if first is None:
+            return Line(text=bare)
+        size, top = self._size(first), self._place(first)
+        bold = len(bare) <= _STYLED_CHARS and self._is_bold(first)
+        if len(bare) <= _STYLED_CHARS:  # a heading that runs into its text is none
+            visible = bare.rstrip("\ufffe")
+            last = self._index(begin + _halves(visible) - 1, visible[-1]) if visible else None
+            if last is None:
+                return Line(text=bare, top=top)
+            size, bold = min(size, self._size(last)), bold and self._is_bold(last)
+        return Line(text=bare, size=size, bold=bold, top=top)
+
+    def _index(self, place: int, character: str) -> int | None:
+        """pdfium's own number of a character of the text; None where the two counts have parted."""
+        index = pdfium.FPDFText_GetCharIndexFromTextIndex(self._handle, place)
+        return index if index >= 0 and pdfium.FPDFText_GetUnicode(self._handle, index) == ord(character) else None
+
+    def _size(self, index: int) -> float:
+        """In points; 0.0 for letters that stand upright nowhere: a mark at the margin, a stamp."""
+        size = float(pdfium.FPDFText_GetFontSize(self._handle, index))
+        if not pdfium.FPDFText_GetMatrix(self._handle, index, self._matrix):
+            return size
+        across, up = self._matrix.c, self._matrix.d
+        if self._rotation in (90, 270):
+            across, up = up, across
+        return size * (across**2 + up**2) ** 0.5 if abs(across) < abs(up) else 0.0
+
+    def _place(self, index: int) -> float:
+        if not pdfium.FPDFText_GetCharOrigin(self._handle, index, self._x, self._y):
+            return -1.0
+        down = {0: self._top - self._y.value, 90: self._x.value - self._left, 180: self._y.value - self._bottom}
+        return float(down.get(self._rotation, -1.0) / self._height)
+
+    def _is_bold(self, index: int) -> bool:
+        if pdfium.FPDFText_GetFontWeight(self._handle, index) >= _BOLD_WEIGHT:
+            return True
+        pdfium.FPDFText_GetFontInfo(self._handle, index, self._name, _NAME_BYTES, self._flags)
+        return _BOLD_NAME.search(self._name.value) is not None
 
 
-def _running_key(line: str) -> str:
-    return "".join(_DIGITS.sub("#", line[:200]).lower().split())
-
-
-def _add_page(builder: build.Builder, lines: list[str], page: int, headings: dict[str, int]) -> None:
-    usual = _usual_length(lines)
-    paragraph: list[str] = []
-    before = ""
-
-    def end_paragraph() -> None:
-        builder.add("".join(paragraph), page=page)
-        paragraph.clear()
-
-    for line in map(str.strip, lines):
-        if _LONE_MARK.match(line):
-            continue
-        level = headings.get(_bare(line), 0) if headings and line else 0
-        if level:
-            end_paragraph()
-            builder.add(line, page=page, level=level)
-        elif not line or (paragraph and _ends_paragraph(before, line, usual)):
-            end_paragraph()
-        if line and not level:
-            paragraph.append(_glue(before, line, usual) + line if paragraph else line)
-        before = line
-    end_paragraph()
-
-
-def _usual_length(lines: list[str]) -> int:
-    """Nine lines in ten are no longer: the width of the text, in characters."""
-    lengths = sorted(len(line) for line in lines if line.strip())
-    return lengths[len(lengths) * 9 // 10] if lengths else 0
-
-
-def _ends_paragraph(line: str, after: str, usual: int) -> bool:
-    return bool(_BULLET.match(after)) or (len(line) < 0.85 * usual and _SENTENCE_END.search(line[-8:]) is not None)
-
-
-def _glue(line: str, after: str, usual: int) -> str:
-    """What stands between two lines of a paragraph: nothing in Chinese; a short line was ended on purpose."""
-    if len(line) < _FULL_LINE * usual:
-        return "\n"
-    return "" if _CJK.match(line[-1]) or _CJK.match(after[0]) else " "
+def _is_picture(page: pypdfium2.PdfPage) -> bool:
+    """Whether one picture covers most of the page."""
+    width, height = page.get_size()
+    for item in page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE], max_depth=3):
+        left, bottom, right, top = item.get_bounds()
+        if (right - left) * (top - bottom) > _SCAN_SHARE * width * height:
+            return True
+    return False

@@ -14,13 +14,16 @@ import os
 import re
 import sys
 import types
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from lxml import etree
 
 from pipeline import errors
-from pipeline.readers import archives, build, decode, html, mail, ooxml, tables, xmltree
+from pipeline.readers import archives, build, containers, decode, html, mail, ooxml, tables, xmltree
+
+if TYPE_CHECKING:
+    from pipeline.readers.ocr import Recognition
 
 # "true": 0.18 takes no other word.
 _ENVIRONMENT = {
@@ -162,11 +165,39 @@ def read_msg(data: bytes, name: str) -> build.Draft:
     return builder.draft(headers["Subject"])
 
 
+def attachments(data: bytes) -> Iterator[containers.Member]:
+    """The files attached to an Outlook message; an attached Outlook item has no bytes of its own, and no name."""
+    import oxmsg
+
+    for attachment in oxmsg.Message.load(io.BytesIO(data)).attachments:
+        name = attachment.file_name or ""
+        if name and attachment.mime_type not in mail.NO_DOCUMENT:
+            yield containers.Member(
+                name=mail.flat(name), size=attachment.size, load=functools.partial(_attached, attachment)
+            )
+
+
+def _attached(attachment: Any) -> bytes:
+    return attachment.file_bytes or b""
+
+
 def read_html(data: bytes, name: str) -> build.Draft:
     """The choice readers.html = "unstructured"; our own walk keeps more structure at a fraction of the time."""
     text = decode.text_of(data, html.declared(data))
     builder = build.Builder()
     _add(builder, _partitioner("html")(text=text, **_OPTIONS), believed=_docx_level)
+    return builder.draft()
+
+
+def read_pdf_hi_res(data: bytes, name: str, recognition: Recognition | None = None) -> build.Draft:
+    """By a model that looks at each page; see hi_res. `recognition`: tells the languages, where it is tesseract's."""
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+    languages = ["eng"]
+    if recognition is not None and recognition.choice.startswith("tesseract/"):
+        languages = recognition.choice.partition("(")[2].rstrip(")").split("+")
+    builder = build.Builder()
+    elements = _partitioner("pdf")(file=io.BytesIO(data), strategy="hi_res", languages=languages)
+    _add(builder, elements, believed=_docx_level)
     return builder.draft()
 
 

@@ -18,6 +18,7 @@ import openpyxl
 
 from pipeline.readers import build, ooxml, tables
 
+_MAX_ROWS = 1_048_576  # Excel's own; a file that names row 2,000,000,000 would keep openpyxl counting for an hour
 _MAX_COLUMNS = 1000  # a formatted but empty sheet claims 16,384
 
 
@@ -41,7 +42,8 @@ def read(data: bytes, name: str) -> build.Draft:
 
 def _add_sheet(builder: build.Builder, sheet: Any, page: int) -> None:
     sheet.reset_dimensions()  # what the file claims is often A1:A1 or the whole grid
-    tables.add_sheet(builder, str(sheet.title), map(_cells, sheet.iter_rows(values_only=True)), page)
+    rows = sheet.iter_rows(values_only=True, max_row=_MAX_ROWS)
+    tables.add_sheet(builder, str(sheet.title), map(_cells, rows), page)
 
 
 def _cells(row: Iterable[Any]) -> list[str]:

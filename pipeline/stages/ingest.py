@@ -5,6 +5,9 @@ scan by more than a clock's granularity (an edit within it leaves the same mtime
 Everything else is hashed, and read again only when the hash or the reader changed.
 
 A scan and the last snapshot are compared column by column; rows are made only of what differs.
+
+A file may hold documents (an archive, a mail with attachments): each has a row that names its container, and what
+becomes of the file becomes of them. Only when the file is read again are they compared one by one.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -28,6 +31,11 @@ GRANULARITY_NS = 2_000_000_000  # FAT and some network file systems keep two sec
 
 # Failures to get at a file, which say nothing of what is in it: the next run looks again, and what was known stays.
 PASSING = frozenset({"vanished", "permission", "io", "changing", "loop", "unmounted"})
+# Those, and a worker's failures: the documents inside a file that fails so stay as they were.
+WITHHELD = PASSING | {"timeout", "crash", "memory", "worker"}
+
+# What the reject log calls a document of which some pages could not be read; the rest of it is searchable.
+PAGES = "pages"
 
 Row = dict[str, Any]  # one row of schema.SNAPSHOT or schema.DOCUMENTS
 _Mask = NDArray[np.bool_]
@@ -45,12 +53,21 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """A file to be opened. `known_hash`: with this content nothing has to be read again ("": read it in any case)."""
+    """A file to be opened. `known_hash`: with this content nothing has to be read again ("": read it in any case).
+
+    `inside`: the rows of the documents that were in it.
+    """
 
     index: int  # into the files that were planned
     uri: str
     known_hash: str
     previous: Row | None
+    inside: tuple[Row, ...] = ()
+
+    @property
+    def before(self) -> tuple[Row, ...]:
+        """All that the last snapshot says of it."""
+        return (*((self.previous,) if self.previous is not None else ()), *self.inside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,25 +108,92 @@ def plan(
         unreadable: uris that could not be looked at: what was known of them, and below them, stays.
         retry: open failed files again although nothing changed.
     """
+    snapshot, inner = previous, _inner(previous)
+    previous = snapshot.filter(pc.invert(inner.mask)) if inner.table.num_rows else snapshot
     at: NDArray[np.int64] = pc.index_in(files["uri"], previous["uri"]).fill_null(-1).to_numpy().astype(np.int64)
     found = at >= 0
     same = found & _equal(files, previous, at)
     mtime_ns = files["mtime_ns"].to_numpy()
     old = mtime_ns < scanned_ns - GRANULARITY_NS
-    usable = found & _usable(previous, is_current, retry=retry)[at] if previous.num_rows else found
+    holds = _usable(previous, is_current, retry=retry) & inner.usable(previous, is_current, retry=retry)
+    usable = found & holds[at] if previous.num_rows else found
     kept, unseen = usable & same & old, np.ones(previous.num_rows, dtype=bool)
     unseen[at[found]] = False
     hidden, withheld, gone = _unseen(previous, np.flatnonzero(unseen), unreadable)
     carried = np.zeros(previous.num_rows, dtype=bool)
     carried[at[kept]] = carried[hidden] = True
     racy = usable & same & ~old & (mtime_ns < now_ns - GRANULARITY_NS)
+    stays = carried.copy()
+    stays[withheld] = True
+    due = files["uri"].filter(pa.array(~kept))
+    below = inner.sorted_out(previous["uri"].filter(pa.array(stays)), due)
     return Plan(
-        keep=previous if carried.all() else previous.filter(pa.array(carried)),
-        due=_due(files, previous, np.flatnonzero(~kept), np.where(found, at, -1), usable),
-        gone=_rows(previous, gone),
+        keep=_kept(snapshot, inner, carried, below.stay),
+        due=_due(files, previous, np.flatnonzero(~kept), np.where(found, at, -1), usable, below.due),
+        gone=_rows(previous, gone) + below.gone,
         withheld=_rows(previous, withheld),
         stale=bool(racy.any()),
     )
+
+
+def _kept(snapshot: pa.Table, inner: _Inner, carried: _Mask, stay: _Mask) -> pa.Table:
+    """The rows of `snapshot` that stay, of files and of what is in files, in their order."""
+    if carried.all() and stay.all():
+        return snapshot
+    if not inner.table.num_rows:
+        return snapshot.filter(pa.array(carried))
+    mask = np.zeros(snapshot.num_rows, dtype=bool)
+    is_inner: _Mask = inner.mask.to_numpy()
+    mask[~is_inner], mask[is_inner] = carried, stay
+    return snapshot.filter(pa.array(mask))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Below:
+    """What becomes of the documents inside files: which stay, which are looked at again (by file), which are gone."""
+
+    stay: _Mask
+    due: Mapping[str, tuple[Row, ...]]
+    gone: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inner:
+    """The rows of a snapshot that stand for documents inside files. `mask`: where they are in it."""
+
+    mask: Any
+    table: pa.Table
+
+    def usable(self, files: pa.Table, is_current: Callable[[str], bool], *, retry: bool) -> _Mask:
+        """Which of `files` hold no document that has to be read again."""
+        if not self.table.num_rows:
+            return np.ones(files.num_rows, dtype=bool)
+        outdated = pa.array(~_usable(self.table, is_current, retry=retry))
+        containers = pc.unique(self.table["container"].filter(outdated))
+        return cast("_Mask", pc.invert(pc.is_in(files["uri"], containers)).to_numpy())
+
+    def sorted_out(self, staying: Any, due: Any) -> _Below:
+        """`staying`: the files whose documents stay; `due`: those that are opened. All others are gone."""
+        if not self.table.num_rows:
+            return _Below(stay=np.ones(0, dtype=bool), due={}, gone=())
+        container = self.table["container"]
+        stay = pc.is_in(container, staying.combine_chunks())
+        opened = pc.and_(pc.is_in(container, due.combine_chunks()), pc.invert(stay))
+        gone = pc.and_(pc.is_valid(self.table["doc_id"]), pc.invert(pc.or_(stay, opened)))
+        found: dict[str, list[Row]] = {}
+        for row in self.table.filter(opened).to_pylist():
+            found.setdefault(row["container"], []).append(row)
+        return _Below(
+            stay=cast("_Mask", stay.to_numpy()),
+            due={uri: tuple(rows) for uri, rows in found.items()},
+            gone=tuple(self.table.filter(gone).to_pylist()),
+        )
+
+
+def _inner(snapshot: pa.Table) -> _Inner:
+    mask = pc.is_valid(snapshot["container"])
+    none = snapshot["container"].null_count == snapshot.num_rows
+    return _Inner(mask=mask, table=snapshot.slice(0, 0) if none else snapshot.filter(mask))
 
 
 def _equal(files: pa.Table, previous: pa.Table, at: NDArray[np.int64]) -> _Mask:
@@ -154,14 +238,19 @@ def _unseen(
 
 
 def _due(
-    files: pa.Table, previous: pa.Table, due: NDArray[np.int64], at: NDArray[np.int64], usable: _Mask
+    files: pa.Table,
+    previous: pa.Table,
+    due: NDArray[np.int64],
+    at: NDArray[np.int64],
+    usable: _Mask,
+    inside: Mapping[str, tuple[Row, ...]],
 ) -> tuple[Due, ...]:
     rows = iter(_rows(previous, at[due][at[due] >= 0].tolist()))
     found: list[Due] = []
     for index, uri in zip(due.tolist(), schema.strings(files["uri"].take(due)), strict=True):
         row = next(rows) if at[index] >= 0 else None
         known = row["content_hash"] if row is not None and usable[index] else ""
-        found.append(Due(index=index, uri=uri, known_hash=known, previous=row))
+        found.append(Due(index=index, uri=uri, known_hash=known, previous=row, inside=inside.get(uri, ())))
     return tuple(sorted(found, key=lambda item: item.uri))
 
 
@@ -214,8 +303,17 @@ def document_row(uri: str, read: document.Document) -> Row:
     }
 
 
-def snapshot_row(seen: Seen, *, content_hash: str, reader: str, status: str, documents: Row | None, shard: str) -> Row:
-    """One row of schema.SNAPSHOT; `documents`: the document's row, None for a file that failed."""
+def snapshot_row(
+    seen: Seen,
+    *,
+    content_hash: str,
+    reader: str,
+    status: str,
+    documents: Row | None,
+    shard: str,
+    container: str | None = None,
+) -> Row:
+    """One row of schema.SNAPSHOT; `documents`: the document's row, None for a file that failed or has no own text."""
     return {
         "uri": seen.uri,
         "size": seen.size,
@@ -227,6 +325,7 @@ def snapshot_row(seen: Seen, *, content_hash: str, reader: str, status: str, doc
         "shard": shard if documents else None,
         "reader": reader,
         "status": status,
+        "container": container,
     }
 
 
@@ -244,21 +343,38 @@ def snapshot_table(rows: Iterable[Mapping[str, Any]], keep: pa.Table | None = No
     return table.take(pc.sort_indices(table["uri"])).combine_chunks()
 
 
+def is_document(row: Row) -> bool:
+    """Whether `row` is of a text that can be searched, not of a failure or of a file that only holds documents."""
+    return row["status"] == "ok" and row["doc_hash"] is not None
+
+
+def settled(plan_: Plan, rows: Mapping[str, Row]) -> Plan:
+    """`plan_`, now that `rows` (by uri) say what the due files hold: what is no longer inside one of them is gone."""
+    reached = (due for due in plan_.due if due.uri in rows)
+    lost = [row for due in reached for row in due.inside if row["doc_id"] is not None and row["uri"] not in rows]
+    return replace(plan_, gone=(*plan_.gone, *lost)) if lost else plan_
+
+
 def fates(plan_: Plan, rows: Mapping[str, Row]) -> dict[str, int]:
-    """How many files are new, changed, moved, deleted, unchanged, failed.
+    """How many documents are new, changed, moved, deleted, unchanged, failed.
+
+    A file is one, unless it only holds others (an archive); what is inside a file counts like a file.
 
     Args:
+        plan_: `settled`.
         rows: what came of the files that were not kept, by uri. A new file with the content of one that is gone counts
             as moved.
     """
     gone = Counter(row["content_hash"] for row in plan_.gone)
     counts = dict.fromkeys(("new", "changed", "moved", "deleted", "unchanged", "failed"), 0)
-    counts["unchanged"] = schema.strings(plan_.keep["status"]).count("ok")
-    counts["failed"] = plan_.keep.num_rows - counts["unchanged"] + sum(row["status"] != "ok" for row in rows.values())
-    for due in plan_.due:
-        before, now = due.previous, rows.get(due.uri)
-        if now is None or now["status"] != "ok":
+    ok = pc.equal(plan_.keep["status"], pa.scalar("ok"))
+    counts["unchanged"] = _true(pc.and_(ok, pc.is_valid(plan_.keep["doc_id"])))
+    counts["failed"] = plan_.keep.num_rows - _true(ok) + sum(row["status"] != "ok" for row in rows.values())
+    known = {row["uri"]: row for due in plan_.due for row in due.before}
+    for uri, now in rows.items():
+        if not is_document(now):
             continue
+        before = known.get(uri)
         if before is not None:
             counts["unchanged" if before["doc_hash"] == now["doc_hash"] else "changed"] += 1
         elif gone[now["content_hash"]]:
@@ -268,3 +384,7 @@ def fates(plan_: Plan, rows: Mapping[str, Row]) -> dict[str, int]:
             counts["new"] += 1
     counts["deleted"] = len(plan_.gone) - counts["moved"]
     return counts
+
+
+def _true(mask: Any) -> int:
+    return int(pc.sum(mask).as_py() or 0)

@@ -320,6 +320,11 @@ def compound_file(streams: list[tuple[str, bytes]]) -> bytes:
     entries = [_entry("Root Entry", 5, child=1, start=0, size=len(mini))]
     for at, ((name, data), start) in enumerate(zip(streams, starts, strict=True), 1):
         entries.append(_entry(name, 2, right=at + 1 if at < len(streams) else _NONE, start=start, size=len(data)))
+    return ole(mini, mini_fat, entries)
+
+
+def ole(mini: bytes, mini_fat: list[int], entries: list[bytes]) -> bytes:
+    """A compound file of a mini stream, its allocation table and the entries of its directory."""
     directory = b"".join(entries).ljust(-(-len(entries) // 4) * 512, b"\0")
     parts = [_sectors(mini), _sectors(struct.pack(f"<{len(mini_fat)}I", *mini_fat)), directory]
     places: list[int] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import config, errors, ids, readers
-from pipeline.readers import formats
+from pipeline.readers import formats, hi_res
 from tests.readers import samples
 from tests.readers.helpers import OPTIONS, check, read, refusal
 
@@ -50,8 +50,8 @@ def test_text_is_normalised() -> None:
 @pytest.mark.parametrize(
     ("name", "reader"),
     [
-        ("a.pdf", "pdfium/1"),
-        ("A.PDF", "pdfium/1"),
+        ("a.pdf", "pdfium/2"),
+        ("A.PDF", "pdfium/2"),
         ("dir/b.docx", "unstructured-docx/1"),
         ("notes.md", "markdown/1"),
         ("data.TSV", "csv/1"),
@@ -79,7 +79,8 @@ def test_settings_name_readers_that_exist() -> None:
     """The Literals of config.ReaderSettings and the table of formats agree."""
     for name in ("pdf", "docx", "html"):
         choices = typing.get_args(typing.get_type_hints(config.ReaderSettings)[name])
-        assert set(choices) == set(formats.FORMATS[name].readers)
+        # hi_res follows from another setting: see hi_res.chosen
+        assert set(choices) == set(formats.FORMATS[name].readers) - {hi_res.NAME}
         for choice in choices:
             readers.reader_of(f"a.{name}", readers.ReaderOptions(**{name: choice}))
     defaults = config.ReaderSettings()
@@ -94,11 +95,11 @@ def test_an_unknown_choice_is_a_configuration_error() -> None:
 
 def test_is_current() -> None:
     other = readers.ReaderOptions(pdf="unstructured")
-    assert readers.is_current("pdfium/1", "a.pdf", OPTIONS)
-    assert readers.is_current("pdfium/1", "really-a-pdf.txt", OPTIONS)
-    assert not readers.is_current("pdfium/1", "a.pdf", other)
-    assert not readers.is_current("pdfium/1", "really-a-pdf.txt", other)
-    assert readers.is_current("unstructured-pdf/1", "a.pdf", other)
+    assert readers.is_current("pdfium/2", "a.pdf", OPTIONS)
+    assert readers.is_current("pdfium/2", "really-a-pdf.txt", OPTIONS)
+    assert not readers.is_current("pdfium/2", "a.pdf", other)
+    assert not readers.is_current("pdfium/2", "really-a-pdf.txt", other)
+    assert readers.is_current("unstructured-pdf/2", "a.pdf", other)
     assert not readers.is_current("pdfium/0", "a.pdf", OPTIONS)
     assert not readers.is_current("long-gone/3", "a.pdf", OPTIONS)
     assert not readers.is_current("", "a.pdf", OPTIONS)
@@ -107,17 +108,17 @@ def test_is_current() -> None:
 @pytest.mark.parametrize(
     ("data", "name", "reader"),
     [
-        (samples.pdf([["text"]]), "a.txt", "pdfium/1"),
-        (b"\n\xef\xbb\xbf " + samples.pdf([["text"]]), "a.pdf", "pdfium/1"),
+        (samples.pdf([["text"]]), "a.txt", "pdfium/2"),
+        (b"\n\xef\xbb\xbf " + samples.pdf([["text"]]), "a.pdf", "pdfium/2"),
         (samples.docx(), "a.zip", "unstructured-docx/1"),
         (samples.docx(), "a.pdf", "unstructured-docx/1"),
         (samples.xlsx({"S": [["a", "b"]]}), "a.csv", "xlsx/1"),
-        (b"<!DOCTYPE html><p>hello", "a.txt", "html/1"),
-        (b"<?xml version='1.0'?>\n<html><p>hello</p></html>", "a.pdf", "html/1"),
+        (b"<!DOCTYPE html><p>hello", "a.txt", "html/2"),
+        (b"<?xml version='1.0'?>\n<html><p>hello</p></html>", "a.pdf", "html/2"),
         (b"plain words", "a.pdf", "text/1"),
         (b"plain words", "a.docx", "text/1"),
         (b"plain words", "a.unheard-of", "text/1"),
-        (rb"{\rtf1 hello}", "a.doc", "rtf/1"),
+        (rb"{\rtf1 hello}", "a.doc", "rtf/2"),
         (b"A PDF file begins with %PDF-1.7, see the standard.", "a.md", "markdown/1"),
         (b"<html><p>a page in Markdown", "a.md", "markdown/1"),
     ],
@@ -191,7 +192,7 @@ def test_failure_keeps_the_hash_and_the_reader_that_refused(tmp_path: Path) -> N
     data = samples.pdf([["x"]], encrypted=True)
     (tmp_path / "a.txt").write_bytes(data)
     result = readers.read_file(os.fsencode(tmp_path / "a.txt"), "a.txt", OPTIONS)
-    assert (result.document, result.kind, result.reader) == (None, "encrypted", "pdfium/1")
+    assert (result.document, result.kind, result.reader) == (None, "encrypted", "pdfium/2")
     assert result.content_hash == ids.content_hash(data)
     assert result.remedy
 

@@ -97,3 +97,20 @@ def test_by_unstructured() -> None:
     assert made.reader == "unstructured-html/1"
     assert "Never estimate." in made.text
     assert path_of(made, "Never estimate.")[-1] == "Quality"
+
+
+@pytest.mark.parametrize("tag", ["b", "font", "div", "blockquote"])
+def test_what_follows_300_tags_that_nobody_closed_is_there(tag: str) -> None:
+    page = f"<p>start</p>{f'<{tag}>' * 300}<p>the end</p>"
+    assert "the end" in read(page.encode(), "a.html").text
+
+
+def test_what_follows_a_picture_of_12_mb_is_there() -> None:
+    """Saved pages hold their pictures in attributes; libxml2 ends there unless it is told not to."""
+    page = f"<p>start</p><img src='data:image/png;base64,{'A' * 12_000_000}'><p>the end</p>"
+    assert texts(read(page.encode(), "a.html")) == ["start", "the end"]
+
+
+def test_a_page_that_is_cut_by_its_depth_is_refused() -> None:
+    error = refusal(b"<p>start</p>" + b"<div>" * 3000 + b"<p>the end</p>", "a.html")
+    assert (error.kind, "nested too deeply" in error.message) == ("damaged", True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -128,3 +129,35 @@ def test_chunks_of_whatever_was_read_are_spans_of_it(name: str) -> None:
     from benchmarks import fuzz_readers
 
     assert fuzz_readers.fuzz(name, 40).total() >= 40
+
+
+@pytest.mark.parametrize("folder", ["sample_docs", "docs"])
+def test_passages_of_real_files_are_spans_of_their_text(folder: str) -> None:
+    """Of a corpus: python -m benchmarks.reading_sample --docs DIR --offsets."""
+    from benchmarks import reading_sample
+
+    root = Path(__file__).parents[2] / folder
+    read = [reading_sample.passages(str(path)) for path in sorted(root.rglob("*.*")) if readers.known(path.name)]
+    assert sum(map(len, read)) > 20
+
+
+def test_a_false_offset_is_seen() -> None:
+    from benchmarks import reading_sample
+
+    made = readers.read_bytes(b"# A\n\none\n\ntwo\n", "a.md", OPTIONS)
+    (chunk,) = reading_sample._chunks(made)
+    reading_sample.check(made, [chunk])
+    with pytest.raises(AssertionError, match="is not its text"):
+        reading_sample.check(made, [chunk | {"text": "other"}])
+    with pytest.raises(AssertionError, match="leave out"):
+        reading_sample.check(made, [])
+
+
+@pytest.mark.parametrize(
+    "judged", ["heading: ok\npage: -\nheading: wrong (its parent)\npage: ok\nheading: ok\npage: ok\n"]
+)
+def test_verdicts_are_counted(judged: str) -> None:
+    from benchmarks import reading_sample
+
+    lines = reading_sample.score(judged).split("\n")
+    assert lines[-2:] == ["| heading | 3 | 2 | 66.7% |", "| page | 2 | 2 | 100.0% |"]
