@@ -1,328 +1,246 @@
-"""What the chunker costs and what it gains: speed, fill, chunks changed by an edit, and retrieval by vectors alone.
+"""The chunker beside others at the same budget: speed, fill, limit, offsets, and the chunks that an edit changes.
 
-    python -m benchmarks.chunking --evaluation DIR [--sizes 128,256,400] [--edits 200] [--no-retrieval]
+    python -m benchmarks.chunking --docs DIR [--docs DIR ...] --peers-python PYTHON [--edits 300] [--own-edits 3000]
 
-DIR holds `chunking_evaluation/` (brandonstarxel/chunking_evaluation, MIT): five corpora and 472 questions whose answers
-are spans of text; and `xquad/xquad.en.json` (google-deepmind/xquad, CC BY-SA 4.0) for the gain of the title as context.
+Text and Markdown files under each DIR (folders of one project's documents), as far as --megabytes of each kind reach:
+"CJK" where a third of the letters are Chinese, Japanese or Korean, else "English". The budget is 512 tokens with [CLS]
+and [SEP] of BERT WordPiece (the vocabulary of all-MiniLM and mxbai-embed-large), so 510; no overlap, no context.
 
-1. For each chunker: MB/s, chunks, median of their tokens, how many are above the limit, and of how many chunks the text
-   is new after a sentence in the middle of a corpus was replaced. Other libraries take part where they can be imported.
-2. Recall, precision and intersection over union of the characters in the 5 nearest chunks of all corpora, averaged over
-   questions, as chunking_evaluation defines them. `greedy` packs the same units in order: the price of the anchors.
+Chunkers run in turn, each in a process of its own (`chunking_process`), and the least CPU of --rounds counts: compare
+within one run only. "Ours" gets the blocks that ingest leaves in its checkpoint, as in a run; a row of its own counts
+the reading of Markdown too. "over the limit": by the count of the reference tokenizer, and by that of llama.cpp, which
+Ollama runs and which knows no [UNK] for a word of over 100 letters.
+
+An edit is made in a real file and what is new among the chunks is counted: a word put in, a sentence taken out, a
+paragraph put in at the top, in the middle or at the end; headings and front matter are left alone, for
+they stand before other chunks as context by intention.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import importlib
+import collections
 import json
 import random
 import re
 import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
+from benchmarks import chunking_process
 from benchmarks.common import table
-from pipeline import schema
-from pipeline.document import Block
-from pipeline.models import Vectors, builtin, tokens
-from pipeline.stages import chunk, chunk_fit, chunk_sections
+from pipeline import errors, readers
+from pipeline.models import tokens
 
-TOP = 5
-_HEADING = re.compile(r"^ (?P<marks>(?:= )+)(?P<text>.+?) (?:= )*=? *$")
+SIZE = 510
+EXTENSIONS = (".md", ".txt", ".rst")
+EDITED = (4_000, 120_000)  # characters of a file that is edited: more than a chunk or two, and soon cut again
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_LETTER = re.compile(r"[^\W\d_]")
+_SENTENCE = re.compile(r"(?<=[.!?] )[A-Z][^.!?\n]{15,200}[.!?] |(?<=[。！？])[^。！？\n]{5,120}[。！？]")
+_FRONT = re.compile(r"---\n.*?\n---\n", re.DOTALL)
+_PAGE = """# The chunker beside others
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Corpus:
-    name: str
-    text: str
-    title: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    text: str
-    corpus: str
-    answers: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passage:
-    """text[start:end] of its corpus, and what is embedded for it."""
-
-    corpus: str
-    start: int
-    end: int
-    sent: str
-
-
-Chunker = Callable[[Corpus], list[Passage]]
+Printed by `python -m benchmarks.chunking`, whose docstring says what is counted. 512 tokens of BERT WordPiece with
+[CLS] and [SEP], so 510; no overlap. Chunkers took turns on one machine: the ratios are what can be compared.
+"""
+_HEADER = ("chunker", "MB/s", "of ours", "chunks", "median tokens", "over 510", "of llama.cpp's", "wrong offsets")
+EDITS = {
+    "word": "a word put in",
+    "sentence": "a sentence out",
+    "top": "a paragraph at the top",
+    "middle": "in the middle",
+    "end": "at the end",
+}
+_EDIT_HEADER = ("new chunks: median, most", "edits", *EDITS.values(), "mean of all", "over 3")
 
 
 def main() -> None:
     options = _options()
-    corpora = _corpora(options.evaluation)
-    sizes = [int(size) for size in options.sizes.split(",")]
-    chunkers = {**_own(sizes), **_peers(options.peer_size)}
-    print(table(_COST_HEADER, [_cost(name, chunker, corpora, options.edits) for name, chunker in chunkers.items()]))
-    if options.retrieval:
-        vectors = _Vectors()
-        questions = _questions(options.evaluation)
-        rows = [_quality(name, chunker, corpora, questions, vectors) for name, chunker in chunkers.items()]
-        print("\n" + table(("chunker", "recall", "precision", "IoU", "characters read"), rows))
-        print("\n" + table(("XQuAD, title as context", "recall@1", "recall@5"), _titles(options.evaluation, vectors)))
+    groups = _texts(options.docs, options.megabytes)
+    names = ["ours", *_peers(options.peers_python), *(name for name in chunking_process.CHUNKERS if "ours, " in name)]
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        _write_tokenizer(scratch / "tokenizer.json")
+        parts = [_PAGE]
+        for kind, texts in groups.items():
+            size = sum(len(text.encode()) for text in texts)
+            parts.append(f"## {kind}: {len(texts)} files, {size / 1e6:.1f} MB")
+            parts.append(table(_HEADER, _cost(names, texts, size, scratch, options)))
+            parts.append(table(_EDIT_HEADER, list(_edit_rows(names, texts, scratch, options))))
+    page = "\n\n".join(parts) + "\n"
+    print(page)
+    if options.markdown:
+        options.markdown.write_text(page, encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--evaluation", type=Path, required=True)
-    parser.add_argument("--sizes", default="128,256,400")
-    parser.add_argument("--peer-size", type=int, default=256)
-    parser.add_argument("--edits", type=int, default=200)
-    parser.add_argument("--no-retrieval", dest="retrieval", action="store_false")
+    parser.add_argument("--docs", type=Path, action="append", required=True, metavar="DIR")
+    parser.add_argument("--peers-python", default=sys.executable, help="an interpreter that has the other libraries")
+    parser.add_argument("--megabytes", type=float, default=3.0, help="of each kind of text")
+    parser.add_argument("--rounds", type=int, default=3, help="the least CPU of these counts")
+    parser.add_argument("--edits", type=int, default=300)
+    parser.add_argument("--own-edits", type=int, default=3000, help="of our own chunker: rare cases must be seen")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page there as well")
     return parser.parse_args()
 
 
-def _corpora(folder: Path) -> list[Corpus]:
-    paths = sorted((folder / "chunking_evaluation").glob("*.md"))
-    return [Corpus(name=path.stem, text=path.read_text(encoding="utf-8")) for path in paths]
-
-
-def _questions(folder: Path) -> list[Question]:
-    with (folder / "chunking_evaluation" / "questions_df.csv").open(encoding="utf-8", newline="") as file:
-        return [
-            Question(
-                text=row["question"],
-                corpus=row["corpus_id"],
-                answers=tuple((part["start_index"], part["end_index"]) for part in json.loads(row["references"])),
-            )
-            for row in csv.DictReader(file)
-        ]
-
-
-# --- chunkers ----------------------------------------------------------------------------------------------------
-
-
-def _own(sizes: Sequence[int]) -> dict[str, Chunker]:
-    made: dict[str, Chunker] = {}
-    for size in sizes:
-        most = max(400, size) if size != 128 else 200
-        made[f"ours {size} (max {most})"] = _made_by(chunk_fit.Fitter, chunk.ChunkParams(size=size, max=most))
-        made[f"greedy {size}"] = _made_by(_Greedy, chunk.ChunkParams(size=size, max=most))
-    made["ours 256, no context"] = _made_by(chunk_fit.Fitter, chunk.ChunkParams(context=False))
-    return made
-
-
-def documents(corpus: Corpus) -> pa.Table:
-    """The corpus as ingest would leave it: paragraphs, and headings as WikiText writes them (` = Title = `)."""
-    blocks: list[dict[str, Any]] = []
-    path: tuple[str, ...] = ()
-    at = 0
-    for line in corpus.text.splitlines(keepends=True):
-        text = line.strip()
-        if text:
-            start = at + line.index(text)
-            heading = _HEADING.match(line.rstrip("\n")) if line.startswith(" = ") else None
-            if heading:
-                path = (*path[: heading["marks"].count("=") - 1], heading["text"])
-            kind = "heading" if heading else "paragraph"
-            blocks.append({"start": start, "end": start + len(text), "kind": kind, "heading_path": list(path)})
-        at += len(line)
-    row = {"doc_id": corpus.name, "doc_hash": "", "uri": "", "media_type": "", "title": corpus.title}
-    return pa.Table.from_pylist([{**row, "text": corpus.text, "blocks": blocks}], schema=schema.DOCUMENTS)
-
-
-def _outline(corpus: Corpus, cap: int) -> chunk_sections.Outline:
-    row = documents(corpus).to_pylist()[0]
-    blocks = [Block(**{**block, "heading_path": tuple(block["heading_path"])}) for block in row["blocks"]]
-    return chunk_sections.outline(corpus.text, corpus.title, blocks, tokens.builtin(), cap)
-
-
-def _made_by(fitter: type[chunk_fit.Fitter], params: chunk.ChunkParams) -> Chunker:
-    def chunked(corpus: Corpus) -> list[Passage]:
-        found = fitter(_outline(corpus, params.cap), params, tokens.builtin()).chunks()
-        return [Passage(corpus=corpus.name, start=one.start, end=one.end, sent=one.sent) for one in found]
-
-    return chunked
-
-
-class _Greedy(chunk_fit.Fitter):
-    """The same units, sections and contexts, packed in order up to `size` tokens."""
-
-    def _cut(self, start: int, end: int, room: int) -> list[tuple[int, int]]:
-        room = min(room, self._params.size)
-        at, _, ends = self._refined(*self._units(start, end), room)
-        edges = [0]
-        for number in range(1, len(at)):
-            if ends[number] - ends[edges[-1]] > room:
-                edges.append(number - 1)
-        return list(pairwise([*(at[edge] for edge in edges), end]))
-
-
-def _passage(corpus: Corpus, start: int, end: int) -> Passage:
-    text = corpus.text[start:end]
-    start += len(text) - len(text.lstrip())
-    return Passage(corpus=corpus.name, start=start, end=start + len(text.strip()), sent=text.strip())
-
-
-def _count(text: str) -> int:
-    return tokens.builtin().count([text])[0]
-
-
-def _peers(size: int) -> dict[str, Chunker]:
-    """Other libraries' chunkers at `size` tokens without overlap, where they are installed."""
-    makers: dict[str, Callable[[Any], Callable[[str], list[str]]]] = {
-        "langchain_text_splitters": lambda module: (
-            module.RecursiveCharacterTextSplitter(chunk_size=size, chunk_overlap=0, length_function=_count).split_text
-        ),
-        "llama_index.core.node_parser": lambda module: (
-            module.SentenceSplitter(
-                chunk_size=size, chunk_overlap=0, tokenizer=lambda text: list(tokens.builtin().offsets(text))
-            ).split_text
-        ),
-        "semantic_text_splitter": lambda module: module.TextSplitter.from_callback(_count, size).chunks,
-        "chonkie": lambda module: _texts(module.RecursiveChunker(_count, chunk_size=size, min_characters_per_chunk=1)),
-    }
-    found: dict[str, Chunker] = {}
-    for name, make in makers.items():
+def _texts(folders: Sequence[Path], megabytes: float) -> dict[str, list[str]]:
+    """By kind, in an order that mixes the folders; each as our reader hands it on (encoding, NFC, line ends)."""
+    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in EXTENSIONS]
+    random.Random(0).shuffle(paths)
+    found: dict[str, list[str]] = collections.defaultdict(list)
+    sizes: collections.Counter[str] = collections.Counter()
+    for path in paths:
         try:
-            module = importlib.import_module(name)
-        except ImportError:
+            text = readers.read_bytes(path.read_bytes(), "text.md", readers.ReaderOptions()).text
+        except errors.DocumentError:
             continue
-        found[f"{name.split('.')[0]} {size}"] = _placed(make(module))
+        kind = "CJK" if 3 * len(_CJK.findall(text)) > len(_LETTER.findall(text)) else "English"
+        if sizes[kind] < megabytes * 1e6:
+            found[kind].append(text)
+            sizes[kind] += len(text.encode())
+    return {kind: found[kind] for kind in ("English", "CJK") if kind in found}
+
+
+def _peers(python: str) -> list[str]:
+    there: dict[str, bool] = {}
+    for module in set(chunking_process.LIBRARIES.values()):
+        done = subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False)
+        there[module] = done.returncode == 0
+    return [name for name, module in chunking_process.LIBRARIES.items() if there[module]]
+
+
+def _write_tokenizer(path: Path) -> None:
+    """The packaged one without the truncation in its file: with it, some libraries count 128 for whatever is longer."""
+    described = json.loads(tokens.BUILTIN.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(described | {"truncation": None, "padding": None}), encoding="utf-8")
+
+
+def _in_process(name: str, job: dict[str, Any], scratch: Path, python: str) -> dict[str, Any]:
+    ours = name.startswith("ours")
+    start = [sys.executable, "-m", "benchmarks.chunking_process"] if ours else [python, chunking_process.__file__]
+    names = ("job.json", "result.json")
+    (scratch / names[0]).write_text(json.dumps(job | {"size": SIZE, "tokenizer": str(scratch / "tokenizer.json")}))
+    command = [*start, name, *(str(scratch / file) for file in names)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{name} failed:\n{done.stderr}")
+    found: dict[str, Any] = json.loads((scratch / names[1]).read_text())
     return found
-
-
-def _texts(chunker: Any) -> Callable[[str], list[str]]:
-    return lambda text: [found.text for found in chunker.chunk(text)]
-
-
-def _placed(split: Callable[[str], list[str]]) -> Chunker:
-    """Passages of the texts that a library returns; one that the corpus does not hold goes where the last one ended."""
-
-    def chunked(corpus: Corpus) -> list[Passage]:
-        passages, at = [], 0
-        for text in split(corpus.text):
-            start = corpus.text.find(text.strip(), at)
-            start = start if start >= 0 else at
-            passages.append(_passage(corpus, start, start + len(text)))
-            at = start + 1
-        return passages
-
-    return chunked
 
 
 # --- cost --------------------------------------------------------------------------------------------------------
 
-_COST_HEADER = ("chunker", "MB/s", "chunks", "median tokens", "over 510", "new after an edit: mean", "most")
 
-
-def _cost(name: str, chunker: Chunker, corpora: Sequence[Corpus], edits: int) -> list[str]:
-    chunker(corpora[0])  # what is loaded or learnt once does not count
-    started = time.process_time()
-    passages = [passage for corpus in corpora for passage in chunker(corpus)]
-    seconds = time.process_time() - started
-    size = sum(len(corpus.text.encode()) for corpus in corpora)
-    counts = tokens.builtin().count([passage.sent for passage in passages])
-    changes = list(_changes(chunker, corpora, edits))
-    return [
-        name,
-        f"{size / 1e6 / seconds:.2f}",
-        str(len(passages)),
-        f"{statistics.median(counts):.0f}",
-        str(sum(count > builtin.LIMIT for count in counts)),
-        f"{statistics.mean(changes):.2f}",
-        str(max(changes)),
-    ]
-
-
-def _changes(chunker: Chunker, corpora: Sequence[Corpus], edits: int) -> Iterator[int]:
-    """Chunks that are new after each of `edits` replacements of a run of words, on 40 kB of each corpus in turn."""
-    rng = random.Random(1)
-    parts = [Corpus(name=corpus.name, text=corpus.text[:40_000]) for corpus in corpora]
-    before = [{passage.sent for passage in chunker(part)} for part in parts]
-    for number in range(edits):
-        part, known = parts[number % len(parts)], before[number % len(parts)]
-        start = part.text.index(" ", rng.randrange(len(part.text) - 500))
-        end = part.text.index(" ", start + rng.randint(1, 120))
-        new = " ".join(rng.choices(("harbour", "tide", "ledger", "winter", "signal", "rope"), k=rng.randint(1, 25)))
-        edited = Corpus(name=part.name, text=f"{part.text[:start]} {new}{part.text[end:]}")
-        yield len({passage.sent for passage in chunker(edited)} - known)
-
-
-# --- retrieval ---------------------------------------------------------------------------------------------------
-
-
-class _Vectors:
-    """The embedded model, each text once."""
-
-    def __init__(self) -> None:
-        self._model = builtin.BuiltinEmbedder(builtin.spec(tokens.builtin().identity))
-        self._known: dict[str, Vectors] = {}
-
-    def of(self, texts: Sequence[str]) -> Vectors:
-        new = sorted({text for text in texts if text not in self._known})
-        if new:
-            self._known.update(zip(new, self._model.embed_sync(new), strict=True))
-        return np.stack([self._known[text] for text in texts])
-
-
-def _nearest(questions: Sequence[str], texts: Sequence[str], vectors: _Vectors, top: int) -> list[list[int]]:
-    scores = vectors.of(questions) @ vectors.of(texts).T
-    ranked: list[list[int]] = np.argsort(-scores, axis=1, kind="stable")[:, :top].tolist()
-    return ranked
-
-
-def _quality(
-    name: str, chunker: Chunker, corpora: Sequence[Corpus], questions: Sequence[Question], vectors: _Vectors
-) -> list[str]:
-    passages = [passage for corpus in corpora for passage in chunker(corpus)]
-    passages = [passage for passage in passages if _count(passage.sent) <= builtin.LIMIT]
-    found = _nearest([question.text for question in questions], [p.sent for p in passages], vectors, TOP)
-    scores = [_score(question, [passages[n] for n in row]) for question, row in zip(questions, found, strict=True)]
-    read = statistics.mean(sum(passages[n].end - passages[n].start for n in row) for row in found)
-    return [name, *(f"{100 * mean:.1f}" for mean in np.mean(scores, axis=0)), f"{read:.0f}"]
-
-
-def _score(question: Question, passages: Sequence[Passage]) -> tuple[float, float, float]:
-    """Recall, precision and intersection over union, in characters."""
-    answer = {at for start, end in question.answers for at in range(start, end)}
-    hits: set[int] = set()
-    for passage in passages:
-        if passage.corpus == question.corpus:
-            hits |= answer.intersection(range(passage.start, passage.end))
-    read = sum(passage.end - passage.start for passage in passages)
-    return len(hits) / len(answer), len(hits) / read, len(hits) / (read + len(answer) - len(hits))
-
-
-def _titles(folder: Path, vectors: _Vectors) -> list[list[str]]:
-    """How often the paragraph with the answer is among the nearest, the article's title before it or not."""
-    data = json.loads((folder / "xquad" / "xquad.en.json").read_text(encoding="utf-8"))["data"]
-    with_title: list[str] = []
-    bare: list[str] = []
-    questions: list[str] = []
-    right: list[int] = []
-    for article in data:
-        for paragraph in article["paragraphs"]:
-            questions += [answer["question"] for answer in paragraph["qas"]]
-            right += [len(bare)] * len(paragraph["qas"])
-            bare.append(paragraph["context"])
-            with_title.append(chunk.embed_text(article["title"].replace("_", " "), bare[-1], "", "{text}"))
+def _cost(
+    names: Sequence[str], texts: Sequence[str], size: int, scratch: Path, options: argparse.Namespace
+) -> list[list[object]]:
+    best: dict[str, dict[str, Any]] = {}
+    for _ in range(options.rounds):  # in turn, so that a busy minute of the machine strikes all alike
+        for name in names:
+            found = _in_process(name, {"texts": texts, "edits": []}, scratch, options.peers_python)
+            if name not in best or found["cpu_s"] < best[name]["cpu_s"]:
+                best[name] = found
+    reference = tokens.from_json((scratch / "tokenizer.json").read_text(encoding="utf-8"))
+    plain = _Reference(scratch / "tokenizer.json")
+    own = best["ours"]["cpu_s"]
     rows = []
-    for name, texts in (("no", bare), ("yes", with_title)):
-        fitting = [text if _count(text) <= builtin.LIMIT else text[:1500] for text in texts]
-        found = _nearest(questions, fitting, vectors, TOP)
-        shares = [np.mean([n in row[:top] for n, row in zip(right, found, strict=True)]) for top in (1, TOP)]
-        rows.append([name, *(f"{100 * share:.1f}" for share in shares)])
+    for name, found in best.items():
+        pieces = [text for each in found["chunks"] for _, _, text in each]
+        counts, longest = plain.count(pieces), reference.count(pieces)
+        over = [sum(count > SIZE for count in each) for each in (counts, longest)]
+        speed = f"{size / 1e6 / found['cpu_s']:.2f}", f"{own / found['cpu_s']:.2f}"
+        rows.append([name, *speed, len(pieces), f"{statistics.median(counts):.0f}", *over, found["wrong"]])
     return rows
+
+
+class _Reference:
+    """The `tokenizers` package as it is: a word of over 100 letters is one [UNK]."""
+
+    def __init__(self, path: Path) -> None:
+        import tokenizers
+
+        self._inner = tokenizers.Tokenizer.from_file(str(path))
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(found) for found in self._inner.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+# --- edits -------------------------------------------------------------------------------------------------------
+
+Edit = tuple[int, int, int, str]  # text's index, start, end, new text
+
+
+def _edit_rows(
+    names: Sequence[str], texts: Sequence[str], scratch: Path, options: argparse.Namespace
+) -> Iterator[list[object]]:
+    known = [text for text in texts if EDITED[0] <= len(text) <= EDITED[1]]
+    for name in names:
+        if "reading" in name:
+            continue  # the same chunks as ours
+        count = options.own_edits if name.startswith("ours") else options.edits
+        made = list(_edits(known, count, random.Random(options.seed)))
+        job = {"texts": known, "edits": [edit for _, edit in made]}
+        changed = _in_process(name, job, scratch, options.peers_python)["changed"]
+        by_kind: dict[str, list[int]] = {kind: [] for kind in EDITS}
+        for (kind, _), number in zip(made, changed, strict=True):
+            by_kind[kind].append(number)
+        cells = [f"{statistics.median(numbers):.0f}, {max(numbers)}" for numbers in by_kind.values()]
+        over = sum(number > 3 for number in changed)
+        yield [name, len(made), *cells, f"{statistics.mean(changed):.2f}", f"{100 * over / len(made):.2f} %"]
+
+
+def _edits(texts: Sequence[str], count: int, rng: random.Random) -> Iterator[tuple[str, Edit]]:
+    for number in range(count):
+        kind = list(EDITS)[number % len(EDITS)]
+        index = rng.randrange(len(texts))
+        yield kind, (index, *_edit(kind, texts[index], rng))
+
+
+def _edit(kind: str, text: str, rng: random.Random) -> tuple[int, int, str]:
+    front = _FRONT.match(text)
+    body = front.end() if front else 0
+    cjk = len(_CJK.findall(text)) * 3 > len(_LETTER.findall(text))
+    if kind == "sentence":
+        found = [match.span() for match in _SENTENCE.finditer(text, body)]
+        if found:
+            return (*rng.choice(found), "")
+    if kind in ("word", "sentence"):
+        return _word(text, body, cjk, rng)
+    new = _paragraph(cjk, rng)
+    gaps = [match.end() for match in re.finditer(r"\n\n", text[body:])] or [0]
+    at = {"top": gaps[0] + body, "middle": rng.choice(gaps) + body, "end": len(text)}[kind]
+    return at, at, new + "\n\n" if kind != "end" else "\n\n" + new
+
+
+def _word(text: str, body: int, cjk: bool, rng: random.Random) -> tuple[int, int, str]:
+    """A word put in between two letters (CJK) or words, not in a heading."""
+    between = re.compile(r"(?<=[\u3040-\u9fff])(?=[\u3040-\u9fff])" if cjk else r"(?<=\w) (?=\w)")
+    found = [match.start() for match in between.finditer(text, body) if not _in_heading(text, match.start())]
+    at = rng.choice(found or [len(text)])
+    return at, at, "潮水" if cjk else " harbour"
+
+
+def _in_heading(text: str, at: int) -> bool:
+    start, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
+    after = text[end + 1 : end + 4]
+    return text[start : start + 1] == "#" or after in ("===", "---") or text[start : start + 2] == "= "
+
+
+def _paragraph(cjk: bool, rng: random.Random) -> str:
+    if cjk:
+        words = ("港口", "灯塔", "潮水", "船长", "风暴", "清晨", "渡轮", "石桥", "市场", "信号", "绳索", "冬天")
+        return "".join("".join(rng.choices(words, k=rng.randint(4, 12))) + "。" for _ in range(rng.randint(1, 6)))
+    english = ("harbour", "tide", "ledger", "winter", "signal", "rope", "lantern", "gravel", "ferry", "market", "bell")
+    sentences = (" ".join(rng.choices(english, k=rng.randint(5, 20))).capitalize() for _ in range(rng.randint(1, 6)))
+    return ". ".join(sentences) + "."
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ to its neighbour's text; the heading path as context does what overlap is meant 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -23,7 +23,8 @@ from pipeline.models.templates import embed_text as embed_text
 from pipeline.stages import chunk_sections
 from pipeline.stages.chunk_fit import Chunk, Fitter
 
-VERSION = 1
+SENTENCE_TOKENS = 96  # kept free where a sentence is to stand before the text
+VERSION = 2  # 2: sentences in quotes, full-width points, marks of other scripts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,8 @@ class ChunkParams:
         context: put title and heading path before the text.
         document_template: the model's, with `{text}` and perhaps `{title}`.
         tokenizer: identity of the tokenizer that counts.
+        situated_by: who writes a sentence before each chunk (situate.made_by), "" for nobody. This stage only leaves
+            room for it.
     """
 
     size: int = 256
@@ -45,24 +48,28 @@ class ChunkParams:
     context: bool = True
     document_template: str = "{text}"
     tokenizer: str = ""
+    situated_by: str = ""
 
     @property
     def cap(self) -> int:
-        return min(self.max, self.limit)
+        return min(self.max, self.limit - SENTENCE_TOKENS if self.situated_by else self.limit)
 
     def fingerprint(self) -> str:
         """Names the folder of chunks: equal parameters and VERSION, equal chunks."""
-        return ids.fingerprint(
-            "chunk",
-            VERSION,
-            {
-                "size": self.size,
-                "max": self.cap,
-                "context": self.context,
-                "document_template": self.document_template,
-                "tokenizer": self.tokenizer,
-            },
-        )
+        made_by = {
+            "size": self.size,
+            "max": self.cap,
+            "context": self.context,
+            "document_template": self.document_template,
+            "tokenizer": self.tokenizer,
+        }
+        if self.situated_by:
+            made_by["situated_by"] = self.situated_by
+        return ids.fingerprint("chunk", VERSION, made_by)
+
+    def plain(self) -> ChunkParams:
+        """The same chunks without their sentences: often those of a collection that never had any."""
+        return replace(self, situated_by="", limit=self.cap)
 
 
 def chunk_documents(documents: pa.Table, params: ChunkParams, tokenizer: Tokenizer) -> pa.Table:

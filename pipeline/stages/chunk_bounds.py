@@ -13,25 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.document import Block
+from pipeline.stages import chunk_sentences
 
 # Ranks, best first. SECTION and BLOCK lie between blocks, the others inside one.
 SECTION, BLOCK, SENTENCE, LINE, WORD, CHARACTER = range(6)
 
-_CLOSING = "”“’」』）】》〉»›\"')\\]"
-# Possessive, and never begun within a run: a million dots must not be tried from each of them.
-_PROSE = re.compile(rf"[。！？；｡]++[{_CLOSING}]*+\s*+|(?P<latin>(?<![.!?])[.!?]++[{_CLOSING}]*+)\s++|(?P<line>\n\s*+)")
 _LIST = re.compile(r"\n\s*(?P<item>(?:[-*+•◦▪‣–]|\(?(?:\d{1,3}|[A-Za-z])[.)])\s)?")
 _CODE = re.compile(r"\n(?P<gap>\s*\n(?=\S))?\s*+")
 _ROWS = re.compile(r"\n\s*")
-
-_WORD_BEFORE = re.compile(r"[\w.]+$")
-_ABBREVIATIONS = frozenset(
-    """
-    mr mrs ms dr prof st sr jr inc ltd co corp vs cf al ca approx dept est fig figs eq eqs sec no nos nr vol pp ed eds
-    jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun
-    bzw usw ggf evtl inkl exkl sog str tel abs art abb tab bsp hrsg vgl zzgl max min mme mlle
-    """.split()  # noqa: SIM905 – a list of 80 quoted words reads worse
-)
 
 
 def inside(text: str, block: Block) -> Iterator[tuple[int, int]]:
@@ -54,29 +43,8 @@ def _lines(pattern: re.Pattern[str], better: str, text: str, block: Block) -> It
 
 
 def _prose(text: str, block: Block) -> Iterator[tuple[int, int]]:
-    for match in _PROSE.finditer(text, block.start, block.end):
-        at = match.end()
-        if match["line"] is not None:
-            yield at, LINE
-        elif match["latin"] is None or (at < block.end and _ends_sentence(text, match, block.start)):
-            yield at, SENTENCE
-        elif "\n" in text[match.end("latin") : at]:
-            yield at, LINE
-
-
-def _ends_sentence(text: str, match: re.Match[str], start: int) -> bool:
-    """Whether a mark before white space ends a sentence: not after an abbreviation, an initial, one or two digits."""
-    if text[match.end()].islower():
-        return False
-    if match["latin"][0] != ".":
-        return True
-    found = _WORD_BEFORE.search(text, max(start, match.start() - 12), match.start())
-    if found is None:
-        return True
-    word = found[0]
-    if word.isdigit():
-        return len(word) > 2  # "3. Oktober", "12. Item": years end sentences
-    return len(word) > 1 and "." not in word and word.casefold() not in _ABBREVIATIONS
+    for at, ending in chunk_sentences.endings(text, block.start, block.end):
+        yield at, SENTENCE if ending is chunk_sentences.Ending.SENTENCE else LINE
 
 
 def between(text: str, before: Block, after: Block) -> int:
@@ -86,7 +54,7 @@ def between(text: str, before: Block, after: Block) -> int:
         return SENTENCE  # readers that make a block of each item or row
     if last in ":：" or (last not in '.!?。！？”"' and first.islower()):
         return LINE  # an introduction to a list; a sentence that goes on, most often over the end of a page
-    if before.page != after.page and last not in ".!?。！？；”」\"'’)":
+    if before.page != after.page and last not in ".!?。！？；｡؟۔।”」』\"'’)）":
         return LINE
     return BLOCK
 
