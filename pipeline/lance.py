@@ -1,9 +1,8 @@
-"""The index: one LanceDB table per embedding fingerprint. The only module that knows lancedb, whose exceptions do not
-leave it.
+"""The index: one LanceDB table per embedding fingerprint. With lance_reader the only module that knows lancedb, whose
+exceptions do not leave them.
 
 `Table` is the one writer's handle (the caller holds the collection's lock), `Reader` opens what was last published
-and is never disturbed by the writer. Knows rows and how to find them; not where rows come from, how two rankings are
-fused, or what a question is.
+and is never disturbed by the writer (lance_reader). Knows rows; not where they come from.
 
 A night: `delete` what is gone, `add` what is new, `prepare` (indexes, compaction), look at it with `reader`, `publish`
 (make it durable, move the tag "live"), let readers know its version, `clean`. Readers name a version, so that whoever
@@ -23,26 +22,39 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from pipeline import errors, lance_disk, lance_rows
+from pipeline.lance_reader import (
+    LIVE,
+    Keep,
+    Predicate,
+    Reader,
+    any_of,
+    connect,
+    exists,
+    indices,
+    is_published,
+    preload,
+    quote,
+    translated,
+    words_of,
+)
 from pipeline.lance_rows import FOUND, HASHED, WORDS, index_schema, row_hashes
-from pipeline.models import Storage, Vectors
+from pipeline.models import Storage
 
 __all__ = [
     "FOUND",
     "HASHED",
     "LIVE",
+    "Keep",
+    "Predicate",
     "Published",
     "Reader",
     "Table",
@@ -51,16 +63,15 @@ __all__ = [
     "preload",
     "quote",
     "row_hashes",
+    "words_of",
 ]
 
 log = logging.getLogger(__name__)
 
-LIVE = "live"
 DELETE_BATCH = 1_000  # ids in one SQL predicate
 MOST_PASSES = 5  # of optimise; it takes three
 NEVER = timedelta(days=3650)
 
-NPROBES, REFINE = 40, 10  # recall@10 0.998 at 1M rows, 12 ms; 20 probes: 0.983
 RETRAIN_UNINDEXED = 0.2  # share of rows added since the vector index was trained
 RETRAIN_SEGMENTS = 30  # each night's optimise adds one
 
@@ -77,18 +88,6 @@ _FULL_TEXT: dict[str, Any] = {
     "lower_case": True,
     "with_position": False,
 }
-_RUST_SOURCE = re.compile(r",?\s*\S+\.rs:\d+:\d+")
-
-
-def preload() -> None:
-    """Import lancedb (1.0-1.4 s): call it in a thread while the question is embedded."""
-    os.environ.setdefault("LANCEDB_LOG", "error")  # read once, at the import; else Rust's warnings go to stderr
-    import lancedb  # noqa: F401
-
-
-def quote(value: str) -> str:
-    """`value` as an SQL string literal, for `where`."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,12 +133,12 @@ class Table:
             StoreError: the folder cannot be used.
         """
         path = folder / f"{name}.lance"
-        with _translated(folder):
+        with translated(folder):
             folder.mkdir(parents=True, exist_ok=True)
             lance_disk.sweep(path, folder / "tmp")
             lance_disk.mend(path, LIVE)
-            database = _connect(folder)
-            if _exists(path):
+            database = connect(folder)
+            if exists(path):
                 table = database.open_table(name)
                 lance_rows.compare(table.schema, dims, storage, provenance)
             else:
@@ -157,12 +156,12 @@ class Table:
         """`chunk_id` and `row_hash` of every row of the newest version, published or not: 64 bytes a row; and the
         columns `more`.
         """
-        with _translated(self._folder):
+        with translated(self._folder):
             rows: pa.Table = self._table.search(None).select(["chunk_id", "row_hash", *more]).to_arrow()
         return rows
 
     def count(self) -> int:
-        with _translated(self._folder):
+        with translated(self._folder):
             return int(self._table.count_rows())
 
     @property
@@ -171,9 +170,9 @@ class Table:
 
     def delete(self, chunk_ids: Sequence[str]) -> None:
         """Remove the rows of these chunks; absent ones are passed over."""
-        with _translated(self._folder):
+        with translated(self._folder):
             for start in range(0, len(chunk_ids), DELETE_BATCH):
-                self._table.delete(_any_of(chunk_ids[start : start + DELETE_BATCH]))
+                self._table.delete(any_of(chunk_ids[start : start + DELETE_BATCH]))
 
     def add(self, reader: pa.RecordBatchReader) -> None:
         """Append rows of `index_schema(dims, storage)`, all or none, as one version; nothing when there is no row.
@@ -194,7 +193,7 @@ class Table:
             return
         source = pa.RecordBatchReader.from_batches(schema, itertools.chain((first,), batches))
         try:
-            with _translated(self._folder):
+            with translated(self._folder):
                 self._table.add(source)
         except errors.PipelineError:
             if faults:  # Lance reports a failing source as its own error, with our traceback in the text
@@ -209,7 +208,7 @@ class Table:
             vector_index_from: rows from which on an approximate index is kept; exact search below (0.09 s at 50,000
                 rows).
         """
-        with _translated(self._folder), lance_disk.scratch(self._scratch):
+        with translated(self._folder), lance_disk.scratch(self._scratch):
             rows = int(self._table.count_rows())
             changed = self._index(rows, vector_index_from) or self._table.version != _live_version(self._table)
             if changed:
@@ -222,7 +221,7 @@ class Table:
 
     def publish(self) -> Published:
         """Make the newest version durable and move the tag to it."""
-        with _translated(self._folder):
+        with translated(self._folder):
             changed = self._table.version != _live_version(self._table)
             if changed:
                 lance_disk.sync(self._folder, LIVE)
@@ -234,7 +233,7 @@ class Table:
                 version=self._table.version,
                 rows=int(self._table.count_rows()),
                 changed=changed,
-                vector_index="vector" in _indices(self._table),
+                vector_index="vector" in indices(self._table),
             )
 
     def clean(self, oldest: int, slack: timedelta = lance_disk.SLACK) -> None:
@@ -242,7 +241,7 @@ class Table:
 
         The newest version must be the published one: a tag on one that is to go makes Lance refuse.
         """
-        with _translated(self._folder), lance_disk.scratch(self._scratch):
+        with translated(self._folder), lance_disk.scratch(self._scratch):
             made = {int(version["version"]): version["timestamp"] for version in self._table.list_versions()}
             age = lance_disk.age_to_free(made, oldest, datetime.now(), slack)  # LanceDB tells local time
             if age is not None:
@@ -269,7 +268,7 @@ class Table:
         """Create the indexes that are missing or worn out; True when there were any. Later rows join by `optimize`."""
         from lancedb.index import FTS
 
-        present = _indices(self._table)
+        present = indices(self._table)
         stale = not _is_full_text(present.get(WORDS.name))
         if stale:
             self._table.create_index(WORDS.name, config=FTS(**_FULL_TEXT), replace=True)
@@ -289,131 +288,6 @@ class Table:
         return IvfRq(distance_type="cosine") if self._dims % 8 == 0 else IvfSq(distance_type="cosine")
 
 
-class Reader:
-    """A published state of the table, for questions. Never blocks the writer and never sees half of a night's work."""
-
-    def __init__(self, folder: Path, table: Any) -> None:
-        self._folder = folder
-        self._table = table
-        self._approximate = "vector" in _indices(table)
-
-    @classmethod
-    def open(cls, folder: Path, name: str, version: int = 0) -> Reader:
-        """Open a published version of table `name`; 0: the one that was published last.
-
-        Raises:
-            NoIndex: there is no such table, or nothing of it was published, or that version is gone.
-        """
-        path = folder / f"{name}.lance"
-        if not is_published(folder, name, version):
-            what = "What was indexed is not there any more" if version and _exists(path) else "Nothing has been indexed"
-            raise errors.NoIndex(f"{what} ({path}).", "Run `pipeline run DOCS`.")
-        with _translated(folder):
-            whole = lance_disk.readable(folder, name, version)
-            return cls(folder, _connect(whole).open_table(name, version=version or LIVE))
-
-    @property
-    def provenance(self) -> dict[str, str]:
-        """Who made the vectors, as given to `Table.open`."""
-        return lance_rows.provenance_of(self._table.schema)
-
-    @property
-    def dims(self) -> int:
-        return int(self._table.schema.field("vector").type.list_size)
-
-    def count(self) -> int:
-        with _translated(self._folder):
-            return int(self._table.count_rows())
-
-    def vector(self, query: Vectors, k: int, where: str | None = None) -> pa.Table:
-        """The `k` rows nearest to `query` (shape (dims,)): columns FOUND and `similarity`, the cosine from -1 to 1,
-        falling.
-        """
-        self._check_dims(query)
-        with _translated(self._folder):
-            search = self._table.search(query, vector_column_name="vector").distance_type("cosine").limit(k)
-            if self._approximate:
-                search = search.nprobes(NPROBES).refine_factor(REFINE)
-            if where:
-                search = search.where(where)
-            found: pa.Table = search.select([*FOUND, "_distance"]).to_arrow()
-        similarity = np.clip(1.0 - found.column("_distance").to_numpy(), -1.0, 1.0)
-        return found.drop_columns(["_distance"]).append_column("similarity", pa.array(similarity, pa.float32()))
-
-    def text(self, query: str, k: int, where: str | None = None, near: Vectors | None = None) -> pa.Table:
-        """The `k` rows that match the words of `query` best: columns FOUND and `score` (BM25, above 0, no upper
-        limit), falling.
-
-        Args:
-            query: plain words in any language; nothing in it is syntax.
-            near: a query vector; adds the column `similarity` (cosine).
-        """
-        columns = [*FOUND, "_score"]
-        if near is not None:
-            self._check_dims(near)
-            columns.append("vector")
-        with _translated(self._folder):
-            search = self._table.search(_match(query)).limit(k)
-            if where:
-                search = search.where(where)
-            found: pa.Table = search.select(columns).to_arrow()
-        found = found.rename_columns(["score" if name == "_score" else name for name in found.column_names])
-        return found if near is None else _with_similarity(found, near)
-
-    def get(self, chunk_ids: Sequence[str]) -> pa.Table:
-        """The rows of these chunks with columns FOUND, in no order; absent ones are left out."""
-        with _translated(self._folder):
-            found: pa.Table = self._table.search(None).where(_any_of(chunk_ids)).select(list(FOUND)).to_arrow()
-        return found
-
-    def _check_dims(self, query: Vectors) -> None:
-        if query.shape != (self.dims,):
-            raise errors.IndexMismatch(
-                f"The question's vector has shape {query.shape}, the index {self.dims} dimensions.",
-                "Ask with the model that built the index, or index into another collection.",
-            )
-
-
-def _connect(folder: Path) -> Any:
-    preload()
-    import lancedb
-
-    return lancedb.connect(folder)
-
-
-def is_published(folder: Path, name: str, version: int = 0) -> bool:
-    """Whether a reader finds this version of the table (0: the tagged one): a look at names, without LanceDB."""
-    path = folder / f"{name}.lance"
-    if version:
-        return lance_disk.has_version(path, version)
-    return _exists(path) and lance_disk.tag_file(path, LIVE).exists()
-
-
-def _exists(path: Path) -> bool:
-    return bool(list((path / "_versions").glob("*.manifest")))
-
-
-def _match(query: str) -> Any:
-    from lancedb.query import MatchQuery
-
-    return MatchQuery(lance_rows.fold(query), WORDS.name)  # type: ignore[call-arg]  # pydantic fills in the rest
-
-
-def _any_of(chunk_ids: Sequence[str]) -> str:
-    return f"chunk_id IN ({', '.join(map(quote, chunk_ids))})" if chunk_ids else "false"
-
-
-def _with_similarity(found: pa.Table, near: Vectors) -> pa.Table:
-    matrix = np.concatenate([lance_rows.matrix(batch) for batch in found.to_batches()] or [near[None, :][:0]])
-    norms = np.linalg.norm(matrix, axis=1) * np.linalg.norm(near)
-    similarity = np.clip(matrix @ near / norms, -1.0, 1.0)
-    return found.drop_columns(["vector"]).append_column("similarity", pa.array(similarity, pa.float32()))
-
-
-def _indices(table: Any) -> dict[str, Any]:
-    return {index.columns[0]: index for index in table.list_indices()}
-
-
 def _is_full_text(index: Any | None) -> bool:
     return index is not None and all(index.index_details.get(key) == value for key, value in _FULL_TEXT.items())
 
@@ -427,18 +301,3 @@ def _is_worn(index: Any | None, rows: int) -> bool:
 def _live_version(table: Any) -> int | None:
     tag = table.tags.list().get(LIVE)
     return None if tag is None else int(tag["version"])
-
-
-@contextmanager
-def _translated(folder: Path) -> Iterator[None]:
-    """Turn what lancedb and the file system raise into our errors. Lance says everything by RuntimeError, ValueError
-    or OSError.
-    """
-    try:
-        yield
-    except (RuntimeError, ValueError, OSError, pa.ArrowException) as error:
-        said = _RUST_SOURCE.sub("", str(error)).strip().splitlines()
-        message = f"{folder}: {said[0] if said else type(error).__name__}"
-        if "No space left on device" in str(error):
-            raise errors.DiskFull(message, "Free some space and run the same command again.") from error
-        raise errors.StoreError(message, "Run it again; if it says the same: `pipeline check --fix`.") from error

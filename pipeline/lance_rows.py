@@ -57,10 +57,13 @@ def row_hashes(rows: pa.Table | pa.RecordBatch) -> pa.StringArray:
 
 
 def words(batch: pa.RecordBatch) -> pa.Array[Any]:
-    """What full-text search reads of each row: people also ask by file name, title and heading."""
+    """What full-text search reads of each row: people also ask by file name, title, heading, and the sentence that
+    situates it where there is one.
+    """
     given: Any = pc  # the stubs know no mixture of arrays and a separator
     name = given.replace_substring_regex(batch.column("uri"), "^.*/", "")
-    parts = [name, *(batch.column(column) for column in ("title", "heading", "text"))]
+    sentence = given.replace_substring_regex(batch.column("context"), "^[^\n]*\n?", "")  # see stages.situate
+    parts = [name, *(batch.column(column) for column in ("title", "heading")), sentence, batch.column("text")]
     joined = given.binary_join_element_wise(*parts, "\n")
     folded: pa.Array[Any] = given.replace_substring(given.utf8_lower(given.utf8_normalize(joined, "NFKC")), "ß", "ss")
     return folded

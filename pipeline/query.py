@@ -1,4 +1,4 @@
-"""Questions to a collection: open its embedder and its published index, search, answer. A running job blocks none.
+"""Questions to a collection: open its embedder and its published index, and search. A running job blocks none.
 
 A cold start is mostly imports, so LanceDB is loaded in a thread while the question is embedded.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
-from pipeline import answer, config, errors, lance, live, opening, search
+from pipeline import changed, config, errors, explain, filters, lance, live, opening, reranking, scripts, search, tasks
 from pipeline.models import Embedder, EmbedderSpec, Vectors, resolve
 from pipeline.store import Collection, Published
 
@@ -66,7 +67,8 @@ async def embed_question(settings: config.Settings, spec: EmbedderSpec, question
     """
     choice = await resolve.open_embedder(opening.settings_for(settings, spec), spec, bulk=False)
     async with _closing(choice.embedder) as embedder:
-        reply = await embedder.embed([embedder.spec.query(question)], tokens=0)
+        wait_s = settings.ask.wait_s or None
+        reply = await embedder.embed([embedder.spec.query(question)], tokens=0, timeout_s=wait_s)
     vector: Vectors = reply.vectors[0]
     return vector
 
@@ -75,25 +77,9 @@ def search_params(
     settings: config.Settings, spec: EmbedderSpec, *, mode: str | None = None, top_k: int | None = None
 ) -> search.SearchParams:
     """How the settings want a collection of `spec` to be searched."""
-    return search.SearchParams(
-        mode=mode or settings.search.mode,  # type: ignore[arg-type]  # the command line offers only these
-        top_k=top_k or settings.search.top_k,
-        candidates=settings.search.candidates,
-        rrf_k=settings.search.rrf_k,
-        languages=spec.languages,
-    )
-
-
-def ask_params(settings: config.Settings, spec: EmbedderSpec, *, top_k: int | None = None) -> answer.AskParams:
-    """How the settings want questions to a collection of `spec` to be answered."""
-    return answer.AskParams(
-        passages=top_k or settings.ask.passages,
-        context_tokens=settings.ask.context_tokens,
-        min_score=settings.ask.min_score,
-        max_tokens=settings.generate.max_tokens,
-        model=spec.model,
-        languages=spec.languages,
-    )
+    found = search.SearchParams.of(settings.search, spec.languages)
+    asked: Any = mode or found.mode  # the command line offers only those that there are
+    return replace(found, mode=asked, top_k=top_k or found.top_k)
 
 
 def find(
@@ -102,37 +88,93 @@ def find(
     *,
     mode: str | None = None,
     top_k: int | None = None,
+    where: filters.Filters | None = None,
     standing: Standing | None = None,
+    reordering: reranking.Reordering | None = None,
+    trace: explain.Trace | None = None,
 ) -> list[search.Hit]:
     """The passages that fit `question` best, best first; in `standing`, where that was opened already.
+
+    Args:
+        where: which passages may be found (filters.parse).
+        reordering: to be used for the one that the settings ask for, so that its `work` can be looked at.
+        trace: is told what was done and why.
 
     Raises:
         NoIndex: nothing is published. UsageError: an empty question. ModelError: the question cannot be embedded.
     """
     standing = standing or open_collection(settings)
-    spec = standing.spec
-    params = search_params(settings, spec, mode=mode, top_k=top_k)
+    params = search_params(settings, standing.spec, mode=mode, top_k=top_k)
     if not question.strip():
         raise errors.UsageError("The question is empty.", 'Type it in quotes: pipeline search "...".')
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        opened = thread.submit(open_reader, standing)
-        vector = None if params.mode == "text" else asyncio.run(embed_question(settings, spec, question))
+    reordering = reordering or reranking.once(settings, question)
+    with ThreadPoolExecutor(max_workers=2) as thread:
+        opened = thread.submit(_open_timed, standing, trace)
+        warmed = None if reordering is None else thread.submit(reordering.warm)
+        if where is not None:
+            with explain.timed(trace, "filter"):
+                params = narrowed(params, standing, where)
+        with explain.timed(trace, "embed"):
+            vector = None if params.mode == "text" else asyncio.run(embed_question(settings, standing.spec, question))
         reader = opened.result()
-    return search.search(reader, question, vector, params)
+        if warmed is not None:
+            warmed.result()
+    if trace is not None:
+        _introduce(trace, standing, question, params)
+        _count(trace, where, params, reader)
+    hits = search.search(reader, question, vector, params, reorder=reordering, trace=trace)
+    if trace is not None and reordering is not None and reordering.work is not None:
+        trace.reranker, trace.reranked = reordering.work.model, reordering.work.passages
+    return hits
 
 
-async def ask(
-    settings: config.Settings, question: str, *, top_k: int | None = None
-) -> AsyncIterator[answer.AnswerEvent]:
-    """Search, then stream the answer; the last event is an `answer.Answer`."""
-    standing = open_collection(settings)
-    hits = await asyncio.to_thread(find, settings, question, top_k=top_k or settings.ask.passages, standing=standing)
-    generator = await resolve.open_generator(settings)
-    params = ask_params(settings, standing.spec, top_k=top_k)
-    try:
-        async with aclosing(answer.answer(question, hits, generator, params)) as events:
-            async for event in events:
-                yield event
-    finally:
-        if generator is not None:
-            await generator.aclose()
+def narrowed(params: search.SearchParams, standing: Standing, where: filters.Filters) -> search.SearchParams:
+    """`params` for what these filters let through in `standing`.
+
+    Raises:
+        StoreError: it is asked when files were changed, and the snapshot that says so is gone.
+    """
+    if where.names_paths:
+        folders = standing.collection.sources(standing.note.snapshot)
+        where = where.below(folders[0]) if len(folders) == 1 else where  # of several, paths begin with their names
+    if not where.changed:
+        return replace(params, where=where.predicate)
+    snapshot = standing.collection.snapshot(standing.note.snapshot or None)
+    if snapshot is None:
+        raise errors.StoreError("The times of the files that were published are gone.", errors.MEND)
+    files = changed.Files(snapshot.table, where.changed)
+    if not files.few:
+        return replace(params, where=where.predicate, keep=files)
+    parts = [part for part in (where.predicate, files.predicate) if part is not None]
+    return replace(params, where=filters.all_of(parts))
+
+
+def _open_timed(standing: Standing, trace: explain.Trace | None) -> lance.Reader:
+    with explain.timed(trace, "open"):
+        return open_reader(standing)
+
+
+def _introduce(trace: explain.Trace, standing: Standing, question: str, params: search.SearchParams) -> None:
+    """What is known before the search."""
+    spec = standing.spec
+    trace.question, trace.model, trace.publication = question, spec.model, standing.note.snapshot
+    trace.asked = trace.used = params.mode
+    trace.words = lance.words_of(question) if params.mode != "vector" else ()
+    if params.mode == "text":
+        return
+    trace.query = spec.query(question)
+    tokenizer = tasks.tokenizer(spec.tokenizer, live.tokenizer_path(standing.collection, spec))
+    trace.tokens = tuple(trace.query[start:end] for start, end in tokenizer.offsets(trace.query))
+    if scripts.is_foreign(question, params.languages) and params.mode == "hybrid":
+        trace.used = "text"
+        trace.why = f"{spec.model} knows {', '.join(spec.languages)} only: words decide, vectors fill up"
+
+
+def _count(
+    trace: explain.Trace, where: filters.Filters | None, params: search.SearchParams, reader: lance.Reader
+) -> None:
+    """How many passages there are, and how many the filters leave; of the latter nothing is counted for `keep`."""
+    trace.rows = reader.count()
+    if where is not None and where.said:
+        trace.where = where.said
+        trace.left = reader.count(params.where) if params.keep is None else None

@@ -298,8 +298,8 @@ def test_the_indexes_cover_every_row_that_was_published(tmp_path: Path) -> None:
         table.add(passages.rows(some[start:end], 32).to_reader())
         table.finish(vector_index_from=300)
         reader = table.reader()
-        assert {index.num_unindexed_rows for index in lance._indices(reader._table).values()} == {0}
-        assert set(lance._indices(reader._table)) == {"words", "vector"}
+        assert {index.num_unindexed_rows for index in lance.indices(reader._table).values()} == {0}
+        assert set(lance.indices(reader._table)) == {"words", "vector"}
         last = some[end - 1]
         published_ = lance.Reader.open(tmp_path, NAME)
         assert published_.text(f"row {end - 1}", 3).column("text")[0].as_py() == last.text

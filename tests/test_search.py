@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import errors, lance, search
+from pipeline import errors, explain, filters, lance, search
 from tests import passages
 from tests.passages import Passage, direction
 
@@ -29,7 +32,8 @@ def fruit(tmp_path_factory: pytest.TempPathFactory) -> lance.Reader:
 
 
 def find(reader: lance.Reader, question: str, **params: object) -> list[search.Hit]:
-    return search.search(reader, question, direction(1.0), search.SearchParams(**params))  # type: ignore[arg-type]
+    by_ranks = search.SearchParams(**{"fuse_by": "ranks", **params})  # type: ignore[arg-type]
+    return search.search(reader, question, direction(1.0), by_ranks)
 
 
 def cosine(*vector: float) -> float:
@@ -130,6 +134,109 @@ def test_at_most_so_many_of_one_document(tmp_path: Path) -> None:
     reader = passages.publish(tmp_path, [*book, leaf])
     assert paths(find(reader, "apple", per_document=2, top_k=3, candidates=5)) == ["book.md", "book.md", "leaf.md"]
     assert paths(find(reader, "apple", top_k=3)) == ["book.md"] * 3
+
+
+STAFF = """Every member of staff has a right to paid leave. It is taken in agreement with the head of the section, who
+answers within a week. Leave that was not taken moves to the following year. An apple a day is provided."""
+
+
+def versions(tmp_path: Path) -> lance.Reader:
+    """Two versions that differ in layout, one that differs in a number, and something else."""
+    return passages.publish(
+        tmp_path,
+        [
+            Passage(text=STAFF, uri="2026.md", vector=(1.0, 0.1)),
+            Passage(text=f"{STAFF.upper()}\n\nPage 7 of 12", uri="2025.pdf", vector=(1.0, 0.2)),
+            Passage(text=STAFF, uri="copy.md", vector=(1.0, 0.1)),
+            Passage(text=STAFF.replace("a week", "2 weeks"), uri="2024.md", vector=(1.0, 0.3)),
+            Passage(text="An apple", uri="apple.md", vector=(1.0, 2.0)),
+        ],
+    )
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "vector", "text"])
+def test_passages_that_say_the_same_are_one_hit(tmp_path: Path, mode: search.Mode) -> None:
+    hits = find(versions(tmp_path), "the right to paid leave of staff, and apple", mode=mode)
+    assert {hit.path: hit.also_in for hit in hits} == {
+        "2026.md": ("2025.pdf", "copy.md"),
+        "2024.md": (),
+        "apple.md": (),
+    }
+
+
+def test_near_copies_do_not_crowd_out_the_rest(tmp_path: Path) -> None:
+    near = [Passage(text=f"{STAFF}\n{n}", uri=f"{n:03}.md", vector=(1.0, n / 1000)) for n in range(90)]
+    other = [Passage(text=f"apple number {n}", uri=f"x{n}.md", vector=(1.0, n)) for n in range(1, 4)]
+    hits = find(passages.publish(tmp_path, [*near, *other]), "apple", mode="vector", top_k=3, candidates=10)
+    assert paths(hits) == ["000.md", "x1.md", "x2.md"]
+    assert len(hits[0].also_in) == 89
+
+
+def test_a_reranker_gets_distinct_hits_and_decides_the_order(tmp_path: Path) -> None:
+    reader = versions(tmp_path)
+    offered: list[str] = []
+
+    def backwards(hits: Sequence[search.Hit]) -> list[search.Hit]:
+        offered.extend(hit.path for hit in hits)
+        return [replace(hit, rerank=float(n)) for n, hit in enumerate(reversed(hits))]
+
+    params = search.SearchParams(top_k=2, offered=3, mode="vector")
+    hits = search.search(reader, "staff", direction(1.0), params, reorder=backwards)
+    assert offered == ["2026.md", "2024.md", "apple.md"]
+    assert [(hit.path, hit.rerank) for hit in hits] == [("apple.md", 0.0), ("2024.md", 1.0)]
+    assert hits[0].score >= hits[1].score  # falls with the rank, whatever decided it
+
+
+def test_the_limit_per_document_counts_after_the_reranker(tmp_path: Path) -> None:
+    book = [Passage(text=f"apple page {n}", uri="book.md", start=n * 100, vector=(1.0, n / 100)) for n in range(9)]
+    reader = passages.publish(tmp_path, [*book, Passage(text="a leaf", uri="leaf.md", vector=(1.0, 5.0))])
+    params = search.SearchParams(top_k=2, offered=4, mode="vector", per_document=1)
+    hits = search.search(reader, "x", direction(1.0), params, reorder=lambda hits: list(reversed(hits)))
+    assert paths(hits) == ["leaf.md", "book.md"]
+
+
+# --- what a search says of itself
+
+
+def traced(reader: lance.Reader, question: str, **params: object) -> tuple[list[search.Hit], explain.Trace]:
+    trace = explain.Trace()
+    given = search.SearchParams(**params)  # type: ignore[arg-type]
+    return search.search(reader, question, direction(1.0), given, trace=trace), trace
+
+
+def test_a_trace_says_what_was_found_and_how_long_it_took(fruit: lance.Reader) -> None:
+    hits, trace = traced(fruit, "apple", fuse_by="ranks")
+    assert hits == find(fruit, "apple", fuse_by="ranks")
+    assert (trace.candidates, trace.found, trace.weights) == (50, {"vector": 3, "text": 2}, {"vector": 1, "text": 1})
+    assert set(trace.ms) == {"vector", "text", "fuse"}
+    assert all(ms > 0 for ms in trace.ms.values())
+    assert json.loads(json.dumps(trace.to_json()))["dropped"] == []
+
+
+def test_a_trace_says_what_was_dropped_and_why(tmp_path: Path) -> None:
+    _, trace = traced(versions(tmp_path), "paid leave of staff", top_k=1, mode="vector")
+    assert [(one.path, one.reason, one.into) for one in trace.dropped] == [
+        ("2025.pdf", "folded", 1),
+        ("2024.md", "below", 0),
+        ("apple.md", "below", 0),
+    ]
+    assert (trace.copies, trace.below) == (1, 2)
+
+
+def test_a_trace_names_what_the_limit_per_document_left_out(tmp_path: Path) -> None:
+    book = [Passage(text=f"apple page {n}", uri="book.md", start=n * 100, vector=(1.0, n / 100)) for n in range(3)]
+    leaf = Passage(text="a leaf", uri="leaf.md", vector=(1.0, 5.0))
+    reader = passages.publish(tmp_path, [*book, leaf])
+    hits, trace = traced(reader, "apple", per_document=1, mode="vector", top_k=2)
+    assert paths(hits) == ["book.md", "leaf.md"]
+    assert [(one.path, one.reason) for one in trace.dropped] == [("book.md", "per_document")] * 2
+
+
+def test_a_trace_names_what_only_the_filter_left_out(fruit: lance.Reader) -> None:
+    where = filters.parse(["path=far.md"], datetime(2026, 1, 1)).predicate
+    hits, trace = traced(fruit, "apple", mode="vector", where=where)
+    assert paths(hits) == ["far.md"]
+    assert [(one.path, one.reason) for one in trace.dropped] == [("near.md", "filtered"), ("middle.md", "filtered")]
 
 
 def test_ties_go_by_path_and_position(tmp_path: Path) -> None:
