@@ -1,9 +1,11 @@
 """A question and its hits to an answer with citations, streamed; or, honestly, to none.
 
-Before any model is asked: when neither the cosine nor the words of the best passage speak for it, the documents do
-not answer the question. Small models seldom refuse. Without an answering model the best passages are the answer, and
-say so. Knows the order of things; not how passages are found (search.py), worded (answer_prompt.py) or cited
-(answer_citations.py).
+Before any model is asked, the hits are judged: where they do not speak for it, the documents do not answer the
+question. Small models seldom refuse. Without an answering model the best passages are the answer, and say so. What a
+model wrote is checked, never believed: its citations, its sentences, its language, and whether it saw the whole prompt.
+
+Knows the order of things; not how passages are found (search.py), judged (calibration.py), worded (answer_prompt.py),
+cited (answer_citations.py) or compared with what was made of them (answer_grounding.py).
 """
 
 from __future__ import annotations
@@ -13,47 +15,26 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from pipeline import answer_citations, answer_prompt, answer_stream, answer_text, errors, scripts
+from pipeline import (
+    answer_citations,
+    answer_grounding,
+    answer_links,
+    answer_prompt,
+    answer_stream,
+    answer_text,
+    calibration,
+    errors,
+    scripts,
+)
 from pipeline.answer_citations import Citation
+from pipeline.answer_grounding import Statement
 from pipeline.answer_text import terminal_safe
-from pipeline.models import Generator
+from pipeline.calibration import Judgement
+from pipeline.models import Generator, Message
 from pipeline.search import Hit
+from pipeline.store import Calibration
 
-__all__ = ["Answer", "AnswerEvent", "AskParams", "Citation", "Source", "answer", "calibrated", "terminal_safe"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """When a question is taken for unanswerable: the best cosine below `similarity` and the best coverage below
-    `coverage`.
-    """
-
-    similarity: float
-    coverage: float = 0.51  # half of the question's words in one passage, or fewer
-
-
-# all-minilm-l6-v2 measured on XQuAD English: 24 of its articles indexed, asked their own questions and those of the
-# other 24 (312 and 284), and all 48 with 595 of their own and 472 of chunking_evaluation's questions:
-#
-# | refuse when                        | own refused  | foreign refused |
-# |------------------------------------|--------------|-----------------|
-# | cosine < 0.40                      | 6.7 %, 8.6 % | 94.7 %, 94.1 %  |
-# | cosine < 0.40 and coverage < 0.45  | 1.6 %, 1.2 % | 81.3 %, 90.0 %  |
-# | cosine < 0.40 and coverage < 0.51  | 2.6 %, 3.4 % | 92.3 %, 93.4 %  |   <- taken
-# | cosine < 0.42 and coverage < 0.6   | 3.2 %, 4.2 % | 94.0 %, 95.8 %  |
-#
-# German questions about German text, which this model hardly knows: 10.9 % of their own refused, 69 % of the foreign.
-# mxbai-embed-large could not be measured without its weights: 0.45 is a careful choice. Other models get 0.30, which
-# refuses little.
-_CALIBRATED = {
-    "all-minilm-l6-v2": Calibration(similarity=0.40),
-    "all-minilm": Calibration(similarity=0.40),
-    "mxbai-embed-large": Calibration(similarity=0.45),
-}
-_UNKNOWN_MODEL = Calibration(similarity=0.30)
-# A cosine says nothing about a language the model never learned (Chinese questions to MiniLM: area under the curve
-# 0.63), so words alone decide: at 0.2, 1.9 % of Chinese XQuAD's own questions and 75 % of the foreign ones are refused.
-_WORDS_ALONE = Calibration(similarity=2.0, coverage=0.2)
+__all__ = ["Answer", "AnswerEvent", "AskParams", "Citation", "Source", "answer", "terminal_safe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +48,9 @@ class AskParams:
         max_tokens: of the answer.
         model: the embedding model, for the calibration.
         languages: that the embedding model knows, such as ("en",); empty: many.
+        rows: passages that were searched, for the calibration.
+        own: the collection's own calibration.
+        history: of a conversation: what was asked and answered before, oldest first.
     """
 
     passages: int = 5
@@ -75,18 +59,24 @@ class AskParams:
     max_tokens: int = 512
     model: str = ""
     languages: tuple[str, ...] = ()
+    rows: int = 0
+    own: Calibration | None = None
+    history: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A passage that the answer may cite as `[number]`."""
+    """A passage that the answer may cite as `[number]`. `stale`: what became of its file since it was indexed,
+    "changed" or "gone"; "" where it is as it was, or nobody looked.
+    """
 
     number: int
     hit: Hit
     cited: bool
+    stale: str = ""
 
     def to_json(self) -> dict[str, object]:
-        return {"number": self.number, "cited": self.cited, **self.hit.to_json()}
+        return {"number": self.number, "cited": self.cited, "stale": self.stale, **self.hit.to_json()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +91,8 @@ class Answer:
         generated: written by a model; False: passages, or our own words.
         incomplete: it breaks off (the limit of tokens, or `error`).
         invalid_citations: numbers without a passage that were removed.
+        statements: the sentences that say something, each compared with the passages that it cites.
+        judgement: what the search said about the question; None where it was not asked (`--force`).
         notes: what the reader should know about this answer, a sentence each.
         error: what ended the stream early; what came before is kept.
     """
@@ -112,6 +104,8 @@ class Answer:
     generated: bool = False
     incomplete: bool = False
     invalid_citations: int = 0
+    statements: tuple[Statement, ...] = ()
+    judgement: Judgement | None = None
     notes: tuple[str, ...] = ()
     error: errors.PipelineError | None = None
 
@@ -124,6 +118,10 @@ class Answer:
             "generated": self.generated,
             "incomplete": self.incomplete,
             "invalid_citations": self.invalid_citations,
+            "statements": [one.to_json() for one in self.statements],
+            "unsupported": sum(one.supported is False for one in self.statements),
+            "uncited": sum(not one.cites for one in self.statements),
+            "evidence": None if self.judgement is None else round(self.judgement.evidence, 4),
             "notes": list(self.notes),
             "error": None if self.error is None else self.error.message,
         }
@@ -142,12 +140,21 @@ EXCERPT = 900  # characters of each: most passages whole, so that a row of a tab
 
 
 async def answer(
-    question: str, hits: Sequence[Hit], generator: Generator | None, params: AskParams
+    question: str,
+    hits: Sequence[Hit],
+    generator: Generator | None,
+    params: AskParams,
+    *,
+    passages: Sequence[Hit] | None = None,
 ) -> AsyncGenerator[AnswerEvent, None]:
     """Stream the answer to `question` from `hits`: pieces of text, safe for a terminal, then one Answer.
 
     Without a generator the best passages are the answer (`generated` False). A generator that fails after its first
     words ends the stream with an Answer that holds them and the error.
+
+    Args:
+        hits: best first, at least `calibration.POOL` where there are so many: the question is judged by them.
+        passages: what is shown to the model, where that is more than the first hits say (expansion.py).
 
     Raises:
         UsageError: an empty question, or one that leaves no room for passages.
@@ -155,13 +162,14 @@ async def answer(
     """
     if not question.strip():
         raise errors.UsageError("The question is empty.", 'Type it in quotes: pipeline ask "...".')
-    kept = list(hits[: params.passages])
-    if is_unanswerable(question, hits, params):
-        ending = _abstained(question, kept, generated=False)
+    kept = list(passages if passages is not None else hits)[: params.passages]
+    judgement = judge(question, hits, params)
+    if not hits or (judgement is not None and judgement.refused):
+        ending = _abstained(question, kept, judgement, generated=False)
     elif generator is None:
-        ending = _passages(question, kept)
+        ending = _passages(question, kept, judgement)
     else:
-        async with aclosing(_generated(question, kept, generator, params)) as events:
+        async with aclosing(_generated(question, kept, generator, params, judgement)) as events:
             async for event in events:
                 yield event
         return
@@ -169,59 +177,56 @@ async def answer(
     yield ending
 
 
-def calibrated(model: str, question: str, languages: Sequence[str] = ()) -> Calibration:
-    """The thresholds for an embedding model (with or without Ollama's tag) and the question's script."""
-    if scripts.is_foreign(question, languages):
-        return _WORDS_ALONE
-    return _CALIBRATED.get(model.partition(":")[0].rpartition("/")[2], _UNKNOWN_MODEL)
-
-
-def is_unanswerable(question: str, hits: Sequence[Hit], params: AskParams) -> bool:
-    """Whether the documents seem not to answer the question: no hit, or none that is near it or shares its words."""
-    if params.min_score < 0 or not hits:
-        return not hits
-    known = [hit.similarity for hit in hits if hit.similarity is not None]
-    limits = calibrated(params.model, question, params.languages) if known else _WORDS_ALONE
-    similarity = params.min_score or limits.similarity
-    return max(known, default=0.0) < similarity and _coverage(question, hits) < limits.coverage
-
-
-def _coverage(question: str, hits: Sequence[Hit]) -> float:
-    return answer_text.coverage(question, (" ".join((hit.title, hit.heading, hit.text)) for hit in hits))
+def judge(question: str, hits: Sequence[Hit], params: AskParams) -> Judgement | None:
+    """What the hits say; None where nobody wants to know."""
+    if params.min_score < 0:
+        return None
+    return calibration.judge(
+        question,
+        hits,
+        rows=params.rows,
+        model=params.model,
+        languages=params.languages,
+        min_score=params.min_score,
+        own=params.own,
+    )
 
 
 def _sources(hits: Sequence[Hit], cited: set[int]) -> tuple[Source, ...]:
     return tuple(Source(number=n, hit=hit, cited=n in cited) for n, hit in enumerate(hits, start=1))
 
 
-def _abstained(question: str, hits: Sequence[Hit], *, generated: bool) -> Answer:
+def _abstained(question: str, hits: Sequence[Hit], judgement: Judgement | None, *, generated: bool) -> Answer:
     note = "The nearest passages are listed as sources." if hits else "Nothing in the index resembles the question."
     return Answer(
         text=_NOT_FOUND[scripts.language(question)],
         sources=_sources(hits, set()),
         abstained=True,
         generated=generated,
+        judgement=judgement,
         notes=(note,),
     )
 
 
-def _passages(question: str, hits: Sequence[Hit]) -> Answer:
+def _passages(question: str, hits: Sequence[Hit], judgement: Judgement | None) -> Answer:
     marks = answer_citations.Marks(len(hits))
     paragraphs = []
     for number, hit in enumerate(hits[:PASSAGES_AS_ANSWER], start=1):
         excerpt = answer_text.excerpt(question, answer_prompt.harmless(hit.text), EXCERPT)
         paragraphs.append(f"{excerpt} [{number}]")
-    text = marks.feed("\n\n".join(paragraphs)) + marks.close()
+    plain = answer_links.plain("\n\n".join(paragraphs), "\n".join(hit.text for hit in hits))
+    text = marks.feed(plain) + marks.close()
     return Answer(
         text=text,
         citations=tuple(marks.citations),
         sources=_sources(hits, {citation.number for citation in marks.citations}),
+        judgement=judgement,
         notes=("No answering model: these are the passages that fit best, word for word.",),
     )
 
 
 async def _generated(
-    question: str, hits: Sequence[Hit], generator: Generator, params: AskParams
+    question: str, hits: Sequence[Hit], generator: Generator, params: AskParams, judgement: Judgement | None
 ) -> AsyncGenerator[AnswerEvent, None]:
     shown = answer_prompt.fitting(
         question,
@@ -229,22 +234,37 @@ async def _generated(
         context_tokens=params.context_tokens,
         window=generator.context_tokens,
         max_tokens=params.max_tokens,
+        history=params.history,
     )
-    stream = answer_stream.Stream(len(shown))
-    pieces = generator.stream(answer_prompt.messages(question, shown), max_tokens=params.max_tokens)
+    messages = answer_prompt.messages(question, shown, params.history)
+    stream = answer_stream.Stream(len(shown), "\n".join([question, *shown]))
+    pieces = generator.stream(messages, max_tokens=params.max_tokens)
     async with aclosing(stream.shown(pieces)) as texts:
         async for text in texts:
             yield text
-    ending = _ending(question, hits[: len(shown)], stream, generator.context_tokens)
+    used = hits[: len(shown)]
     if stream.refused:
+        ending = _abstained(question, used, judgement, generated=True)
         yield ending.text
+    else:
+        ending = _ending(question, used, stream, judgement, _Sent(messages, shown, generator.context_tokens))
     yield ending
 
 
-def _ending(question: str, hits: Sequence[Hit], stream: answer_stream.Stream, window: int) -> Answer:
-    if stream.refused:
-        return _abstained(question, hits, generated=True)
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What went to the model, and the size of the window that was asked for."""
+
+    messages: Sequence[Message]
+    passages: Sequence[str]
+    window: int
+
+
+def _ending(
+    question: str, hits: Sequence[Hit], stream: answer_stream.Stream, judgement: Judgement | None, sent: _Sent
+) -> Answer:
     citations = tuple(stream.marks.citations)
+    statements = answer_grounding.statements(stream.text, citations, sent.passages, question)
     return Answer(
         text=stream.text,
         citations=citations,
@@ -252,22 +272,43 @@ def _ending(question: str, hits: Sequence[Hit], stream: answer_stream.Stream, wi
         generated=True,
         incomplete=stream.ending is None or stream.ending.done_reason == "length",
         invalid_citations=stream.marks.invalid,
-        notes=tuple(_notes(stream, window)),
+        statements=statements,
+        judgement=judgement,
+        notes=(*_notes(stream, sent), *_findings(question, stream, statements)),
         error=stream.error,
     )
 
 
-def _notes(stream: answer_stream.Stream, window: int) -> Iterator[str]:
+def _notes(stream: answer_stream.Stream, sent: _Sent) -> Iterator[str]:
+    """How the model ended, and whether it saw all that it was sent."""
     ending = stream.ending
     if ending is None:
         yield "The model stopped in the middle of its answer."
     elif ending.done_reason == "length":
         yield "The answer was cut at its limit of tokens (generate.max_tokens)."
-    if ending is not None and (ending.prompt_tokens or 0) + (ending.answer_tokens or 0) >= window:
-        yield f"The model's window of {window} tokens was full: it may not have seen every passage."
+    if ending is None:
+        return
+    if (ending.prompt_tokens or 0) + (ending.answer_tokens or 0) >= sent.window:
+        yield f"The model's window of {sent.window} tokens was full: it may not have seen every passage."
+    elif answer_prompt.was_cut(sent.messages, ending.prompt_tokens):
+        yield (
+            f"The model saw {ending.prompt_tokens:,} tokens of at least {answer_prompt.least(sent.messages):,} that it "
+            "was sent: the server cut the prompt, and passages are missing from this answer. Give the server a larger "
+            "window (OLLAMA_CONTEXT_LENGTH), or set ask.context_tokens lower."
+        )
+
+
+def _findings(question: str, stream: answer_stream.Stream, statements: Sequence[Statement]) -> Iterator[str]:
+    """What the answer itself shows."""
     if stream.marks.invalid:
         yield f"{stream.marks.invalid} citation(s) of passages that do not exist were removed."
+    if stream.disarmed:
+        yield f"{stream.disarmed} link(s) or other markup in the answer were made plain text."
     if not stream.text.strip():
         yield "The model wrote nothing."
-    elif not stream.marks.citations:
+        return
+    if not stream.marks.citations and stream.ending is not None:
         yield "The answer cites no passage: check it against the sources."
+    yield from answer_grounding.notes(stream.text, statements)
+    if not scripts.same_script(question, stream.text):
+        yield "The answer is not in the language of the question."

@@ -1,20 +1,27 @@
-"""A model's pieces as they come, made fit to show: citations checked, a refusal recognised, terminal controls taken
-out.
+"""A model's pieces as they come, made fit to show: terminal controls taken out, links taken apart, citations checked, a
+refusal recognised.
 
-Knows streams of pieces; nothing of prompts, and of passages only how many there are.
+Knows streams of pieces; nothing of prompts, and of passages only how many there are and what they say.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import TypeVar
 
-from pipeline import answer_citations, answer_prompt, answer_text, errors
+from pipeline import answer_citations, answer_links, answer_prompt, answer_text, errors
 from pipeline.models import Piece
+
+T = TypeVar("T")
 
 
 class Stream:
     """`shown` yields the text to show; afterwards the attributes tell how it went.
+
+    Args:
+        passages: how many were sent.
+        known: texts whose addresses the answer may repeat.
 
     Attributes:
         text: all that was shown.
@@ -23,13 +30,19 @@ class Stream:
         error: why it broke off after something was shown.
     """
 
-    def __init__(self, passages: int) -> None:
+    def __init__(self, passages: int, known: str = "") -> None:
+        self._links = answer_links.Links(known)
         self.marks = answer_citations.Marks(passages)
         self.text = ""
         self.refused = False
         self.ending: Piece | None = None
         self.error: errors.PipelineError | None = None
         self._opening: str | None = ""  # held back while it may still become NO_ANSWER; None afterwards
+
+    @property
+    def disarmed(self) -> int:
+        """Links and markup that were made plain text."""
+        return self._links.count
 
     async def shown(self, pieces: AsyncIterator[Piece]) -> AsyncGenerator[str, None]:
         """The pieces ready to show, none of them empty.
@@ -38,7 +51,7 @@ class Stream:
             PipelineError: of the generator, when it failed before anything was shown.
         """
         try:
-            async with aclosing(_closable(pieces)) as source:
+            async with aclosing(closable(pieces)) as source:
                 async for piece in source:
                     ready = self._feed(piece)
                     if ready:
@@ -72,12 +85,13 @@ class Stream:
         return opening
 
     def _show(self, text: str, *, last: bool) -> str:
-        ready = self.marks.feed(text) + (self.marks.close() if last else "")
+        plain = self._links.feed(text) + (self._links.close() if last else "")
+        ready = self.marks.feed(plain) + (self.marks.close() if last else "")
         self.text += ready
         return ready
 
 
-async def _closable(pieces: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
+async def closable(pieces: AsyncIterator[T]) -> AsyncGenerator[T, None]:
     """The pieces; the connection behind them is closed when the reader stops early (the Protocol cannot ask for it)."""
     try:
         async for piece in pieces:

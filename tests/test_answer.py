@@ -313,7 +313,7 @@ MINILM = {"model": "all-minilm-l6-v2", "languages": ("en",)}
     ("question", "text", "similarity", "refused"),
     [
         ("Who won the football championship?", LEAVE, 0.1, True),
-        ("Who won the football championship?", LEAVE, 0.45, False),  # near enough by meaning
+        ("Who won the football championship?", LEAVE, 0.55, False),  # near enough by meaning
         ("Does unused annual leave lapse?", LEAVE, 0.1, False),  # its words are there
         ("年假有几天?", CHINESE, 0.1, False),  # the model knows no Chinese: words alone decide
         ("谁赢得了足球冠军?", CHINESE, 0.9, True),
@@ -338,7 +338,8 @@ def test_the_threshold_can_be_set_and_switched_off() -> None:
     question, far = "Who won the football championship?", [hit(LEAVE, similarity=0.5)]
     assert not ask(question, far, None, **MINILM)[1].abstained
     assert ask(question, far, None, min_score=0.6, **MINILM)[1].abstained
-    assert not ask(question, [hit(LEAVE, similarity=-0.2)], None, min_score=-1.0, **MINILM)[1].abstained
+    _, ending = ask(question, [hit(LEAVE, similarity=-0.2)], None, min_score=-1.0, **MINILM)
+    assert (ending.abstained, ending.judgement) == (False, None)
 
 
 def test_without_hits_there_is_no_answer() -> None:
@@ -349,13 +350,6 @@ def test_without_hits_there_is_no_answer() -> None:
 def test_hits_by_words_alone_are_judged_by_words() -> None:
     assert ask("Who won the football championship?", [hit(LEAVE, similarity=None)], None)[1].abstained
     assert not ask("Does unused annual leave lapse?", [hit(LEAVE, similarity=None)], None)[1].abstained
-
-
-def test_models_with_a_tag_share_the_calibration() -> None:
-    plain = answer.calibrated("mxbai-embed-large", "Who?")
-    assert answer.calibrated("mxbai-embed-large:latest", "Who?") == plain
-    assert answer.calibrated("library/mxbai-embed-large:335m", "Who?") == plain
-    assert answer.calibrated("something-else", "Who?").similarity < plain.similarity
 
 
 # --- citations
@@ -418,6 +412,7 @@ def test_marks_do_not_depend_on_how_the_answer_is_cut(said: str, sizes: list[int
         ("\x9b31mC1\x85", "31mC1"),
         ("one\rtwo\r\nthree\u2028four", "one\ntwo\nthree\nfour"),
         ("a\u202eb\u2066c\u200fd", "abcd"),
+        ("no\u200bwidth\ufeff \u2063at\u00ad all\U000e0100", "nowidth at all"),
         ("tag\U000e0041s \x00\x08\x7f", "tags "),
         ("\ud800 lone", " lone"),
         ("नमस्ते 👩‍💻 北京", "नमस्ते 👩‍💻 北京"),
@@ -451,7 +446,8 @@ def test_script(text: str, expected: str) -> None:
 
 
 def test_coverage_counts_the_words_that_say_something() -> None:
-    assert answer_text.units("What is the annual leave in 2026?") == {"annual", "leave", "2026"}
+    assert answer_text.units("What is the annual leave in 2026?") == {"annual", "leav", "2026"}
+    assert answer_text.units("lapse lapses lapsed") == {"laps", "lapsed"}
     assert answer_text.coverage("annual leave 2026", ["Annual leaves", "leave in 2026"]) == pytest.approx(2 / 3)
     assert answer_text.coverage("annual leave", []) == 0.0
     assert answer_text.units("年假有") == {"年假", "假有"}
