@@ -17,16 +17,18 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import chunking
+from benchmarks import search_quality
 from benchmarks.common import table
 from benchmarks.search_quality import Model
+from pipeline import live, scoring
 from pipeline.models import Vectors, builtin, vectors
 
 TOP = 10
@@ -121,27 +123,26 @@ def _xquad(folder: Path, embed: Model) -> Collection:
 
 def _chunking_evaluation(folder: Path, embed: Model) -> Collection:
     """The characters of the answer in the nearest passages, as our chunker cuts them by default."""
-    corpora, questions = chunking._corpora(folder), chunking._questions(folder)
-    chunker = next(iter(chunking._own([256]).values()))
-    passages = [passage for corpus in corpora for passage in chunker(corpus)]
+    with tempfile.TemporaryDirectory() as work:
+        world = search_quality.chunking_evaluation(folder, Path(work))
+        chunks = list(search_quality.chunks(world))
+        made = live.vector_log(world.standing.collection, world.standing.spec).take(
+            [one["embed_key"] for *_, one in chunks]
+        )
+    spans = [(uri, (one["start"], one["end"])) for uri, _, one in chunks]
 
     def score(ranks: Ranks) -> list[float]:
-        each = [_one(question, passages, row) for question, row in zip(questions, ranks.tolist(), strict=True)]
+        read = [scoring.Read(spans=tuple(spans[n] for n in row[:PASSAGES])) for row in ranks.tolist()]
+        each = [scoring.characters(world.wanted(number), one) for number, one in enumerate(read)]
         return [statistics.mean(column) for column in zip(*each, strict=True)]
 
     return Collection(
         name=f"chunking_evaluation, {PASSAGES} passages read",
-        passages=embed([passage.sent for passage in passages]),
-        questions=embed([question.text for question in questions]),
+        passages=made,
+        questions=world.vectors,
         header=("recall", "precision", "IoU"),
         score=score,
     )
-
-
-def _one(
-    question: chunking.Question, passages: Sequence[chunking.Passage], row: Sequence[int]
-) -> tuple[float, float, float]:
-    return chunking._score(question, [passages[n] for n in row[:PASSAGES]])
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
-from pipeline import config, errors, lance, live, schema, search
+from pipeline import config, errors, lance, live, opening, placing, question_sets, quotes, search
 from pipeline.models import Embedder, EmbedderSpec, Vectors, resolve
+from pipeline.question_sets import Line as Question
 from pipeline.report import Quality
 from pipeline.store import Collection, Published
 
@@ -23,17 +23,6 @@ log = logging.getLogger(__name__)
 
 AT = 5  # hits looked at
 BATCH = 32  # questions in a request
-WHOLE = 20  # characters of a quote that must stand in one passage as a whole; of a longer one, half
-
-
-class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of the file; other fields are for other readers. `quote`: stands in the document at `path`, a uri. A line
-    without a path (a question that the documents do not answer) is passed over.
-    """
-
-    question: str
-    path: str | None = None
-    quote: str = ""
 
 
 def load(settings: config.Settings) -> tuple[Question, ...]:
@@ -46,23 +35,10 @@ def load(settings: config.Settings) -> tuple[Question, ...]:
         return ()
     path = Path(settings.quality.questions).expanduser()
     try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise errors.ConfigError(
-            f"quality.questions: cannot read {path}: {error.strerror}", "Correct the path, or leave the setting out."
-        ) from error
-    found = [_decode(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    return tuple(question for question in found if question.path)
-
-
-def _decode(path: Path, number: int, line: bytes) -> Question:
-    try:
-        return msgspec.json.decode(line, type=Question)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise errors.ConfigError(
-            f"{path}, line {number}: {error}",
-            'Write one object a line: {"question": "...", "path": "...", "quote": "..."}',
-        ) from error
+        lines = [line for _, line in question_sets.read_lines(path)]
+    except errors.UsageError as error:
+        raise errors.ConfigError(f"quality.questions: {error.message}", error.remedy) from error
+    return tuple(line for line in lines if line.path)  # without a path: the documents do not answer it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,32 +106,15 @@ class Gate:
         )
 
     def _found(self, reader: lance.Reader, asked: _Asked) -> int:
-        wanted = self._settings.search
-        params = search.SearchParams(
-            mode=wanted.mode,
-            top_k=AT,
-            candidates=wanted.candidates,
-            rrf_k=wanted.rrf_k,
-            languages=asked.spec.languages,
-        )
+        wanted = search.SearchParams.of(self._settings.search, asked.spec.languages)
+        params = replace(wanted, top_k=AT, offered=0)  # no reranker: it would hide what the index itself finds
         pairs = zip(self._questions, asked.vectors, strict=True)
         return sum(answers(item, search.search(reader, item.question, vector, params)) for item, vector in pairs)
 
 
 def answers(item: Question, hits: Sequence[search.Hit]) -> bool:
-    """Whether one of the hits is a passage of the document with the quote in it, or with half of a longer one: a quote
-    may lie across the end of a passage.
-    """
-    quote = _folded(item.quote)
-    middle = len(quote) // 2
-    parts = (quote,) if len(quote) < WHOLE else (quote[:middle], quote[middle:])
-    texts = [_folded(hit.text) for hit in hits if item.path in (hit.path, *hit.also_in)]
-    return any(part in text for text in texts for part in parts)
-
-
-def _folded(text: str) -> str:
-    """Without white space: a passage breaks its lines as the file did."""
-    return "".join(text.split()).casefold()
+    """Whether one of the hits is a passage of the document with the quote in it, or with half of a longer one."""
+    return any(item.path in (hit.path, *hit.also_in) and quotes.holds(hit.text, item.quote) for hit in hits)
 
 
 async def open_gate(
@@ -191,33 +150,38 @@ async def open_gate(
 
 def _answerable(collection: Collection, questions: Sequence[Question]) -> tuple[list[Question], list[str]]:
     """The questions whose quote stands in the newest snapshot's document, and the paths of the others."""
-    snapshot = collection.snapshot()
-    rows = snapshot.table.select(["uri", "shard", "doc_id"]).to_pylist() if snapshot is not None else []
-    paths = {item.path for item in questions}
-    places = {row["uri"]: (row["shard"], row["doc_id"]) for row in rows if row["uri"] in paths and row["doc_id"]}
-    texts: dict[str, str] = {}
-    for shard in {shard for shard, _ in places.values()}:
-        table = collection.read_documents(shard, ["doc_id", "text"])
-        texts |= dict(zip(schema.strings(table["doc_id"]), map(_folded, schema.strings(table["text"])), strict=True))
-    kept, left_out = [], []
-    for item in questions:
-        place = places.get(item.path or "")
-        if place is not None and _folded(item.quote) in texts.get(place[1], ""):
-            kept.append(item)
-        else:
-            left_out.append(item.path or "")
-    return kept, left_out
+    asked = {question_sets.of_line(item): item for item in questions}
+    placed = placing.place(collection, collection.snapshot(), list(asked))
+    left_out = {one.question for one in placed.left_out}
+    kept = [item for question, item in asked.items() if question not in left_out]
+    return kept, [item.path or "" for question, item in asked.items() if question in left_out]
 
 
 async def _ask(
     settings: config.Settings, questions: Sequence[Question], spec: EmbedderSpec, embedder: Embedder | None
 ) -> _Asked:
+    vectors = await embed_questions(settings, spec, [item.question for item in questions], embedder)
+    return _Asked(spec=spec, vectors=vectors)
+
+
+async def embed_questions(
+    settings: config.Settings, spec: EmbedderSpec, texts: Sequence[str], embedder: Embedder | None
+) -> Vectors:
+    """The vectors of questions after the model's query template, shape (questions, dims).
+
+    Args:
+        embedder: of `spec`; None: it is opened for this.
+
+    Raises:
+        ModelError: it cannot be reached, or is not the model that `spec` says.
+    """
     if embedder is None:
-        choice = await resolve.open_embedder(settings, spec, bulk=False)
+        choice = await resolve.open_embedder(opening.settings_for(settings, spec), spec, bulk=False)
         try:
-            return await _ask(settings, questions, spec, choice.embedder)
+            return await embed_questions(settings, spec, texts, choice.embedder)
         finally:
             await choice.embedder.aclose()
-    texts = [spec.query(item.question) for item in questions]
-    replies = [await embedder.embed(texts[at : at + BATCH], tokens=0) for at in range(0, len(texts), BATCH)]
-    return _Asked(spec=spec, vectors=np.concatenate([reply.vectors for reply in replies]))
+    sent = [spec.query(text) for text in texts]
+    replies = [await embedder.embed(sent[at : at + BATCH], tokens=0) for at in range(0, len(sent), BATCH)]
+    vectors: Vectors = np.concatenate([reply.vectors for reply in replies])
+    return vectors
