@@ -176,7 +176,23 @@ def test_a_filter_by_document_and_a_combination(service: Served) -> None:
     assert service.paths("annual leave", condition={"conditions": []}) == service.paths("annual leave")
 
 
-@pytest.mark.parametrize("knowledge", ["nowhere", "empty", "../served", "", "\x00", "a" * 300, "default?mode=text"])
+def test_a_knowledge_may_say_how_it_is_searched(service: Served) -> None:
+    text = service.retrieve(SNOW, "default?mode=text&rerank=0").json()["records"]
+    assert text
+    assert all("vector_rank" not in record["metadata"] for record in text)
+    assert service.client.get(text[0]["metadata"]["url"]).status_code == 200
+    vector = service.retrieve(SNOW, "default?mode=vector").json()["records"]
+    assert all("text_rank" not in record["metadata"] for record in vector)
+
+
+@pytest.mark.parametrize("query", ["mode=all", "mode=", "rerank=yes", "colour=red", "mode"])
+def test_a_way_to_search_that_is_none_is_a_400(service: Served, query: str) -> None:
+    reply = service.retrieve(SNOW, f"default?{query}")
+    assert (reply.status_code, reply.json()["error_code"]) == (400, 400)
+    assert "mode=hybrid" in reply.json()["error_msg"]
+
+
+@pytest.mark.parametrize("knowledge", ["nowhere", "empty", "../served", "", "\x00", "a" * 300, "nowhere?mode=text"])
 def test_an_unknown_knowledge_is_2001(service: Served, knowledge: str) -> None:
     reply = service.retrieve(SNOW, knowledge)
     assert reply.status_code == 400

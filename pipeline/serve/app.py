@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 import pipeline
 from pipeline import config, errors
-from pipeline.serve import citing, dify, faults, guard, openai
+from pipeline.serve import citing, dify, faults, guard, mcp_http, openai, rerank
 from pipeline.serve.faults import Refusal
 from pipeline.serve.meter import CONTENT_TYPE, Meter
 from pipeline.serve.shelf import Shelf, tell_failure
@@ -29,6 +29,7 @@ def create(settings: config.Settings, door: guard.Door) -> ASGIApp:
     """The whole service behind its guard, as an ASGI application with a lifespan."""
     meter = Meter()
     shelf = Shelf(settings, meter)
+    tools = mcp_http.create(shelf)
     # No interactive documentation: its pages load their scripts from elsewhere. /openapi.json is there.
     app = FastAPI(
         title="embed-pipeline",
@@ -36,10 +37,12 @@ def create(settings: config.Settings, door: guard.Door) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lambda _: _living(shelf),
+        lifespan=lambda _: _living(shelf, tools),
     )
-    app.include_router(dify.router(shelf))
-    app.include_router(openai.router(shelf))
+    app.include_router(dify.router(shelf), responses=faults.documented(faults.DifyError))
+    for router in (openai.router(shelf), rerank.router(shelf)):
+        app.include_router(router, responses=faults.documented(faults.OpenAIError))
+    app.router.routes.append(tools.route)
     _add_own_routes(app, shelf, meter)
     _add_handlers(app)
     guarded = guard.Guard(app, door, meter)
@@ -55,11 +58,12 @@ def create(settings: config.Settings, door: guard.Door) -> ASGIApp:
 
 
 @asynccontextmanager
-async def _living(shelf: Shelf) -> AsyncIterator[None]:
+async def _living(shelf: Shelf, tools: mcp_http.Tools) -> AsyncIterator[None]:
     warming = asyncio.create_task(shelf.warm())  # a collection that is not there yet is a warning in the log
     warming.add_done_callback(tell_failure)
     try:
-        yield
+        async with tools.running():
+            yield
     finally:
         warming.cancel()
         await asyncio.gather(warming, return_exceptions=True)
@@ -67,10 +71,13 @@ async def _living(shelf: Shelf) -> AsyncIterator[None]:
 
 
 def _add_own_routes(app: FastAPI, shelf: Shelf, meter: Meter) -> None:
+    refusals = faults.documented(faults.PlainError)
+
     @app.get("/")
     def root() -> dict[str, Any]:
         """What is served here."""
-        interfaces = ["POST /retrieval", "GET /v1/models", "POST /v1/chat/completions", "POST /v1/embeddings"]
+        openai_ = ["GET /v1/models", "POST /v1/chat/completions", "POST /v1/embeddings", "POST /v1/rerank", "POST /mcp"]
+        interfaces = ["POST /retrieval", *openai_]
         return {"service": "embed-pipeline", "version": pipeline.__version__, "interfaces": interfaces}
 
     @app.get("/healthz")
@@ -78,7 +85,7 @@ def _add_own_routes(app: FastAPI, shelf: Shelf, meter: Meter) -> None:
         """The process lives."""
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses={503: {"description": "not yet, or not any more"}})
     async def readyz() -> JSONResponse:
         """Whether the server's own collection can be asked now. The kind of error alone: no key was asked for."""
         try:
@@ -87,12 +94,12 @@ def _add_own_routes(app: FastAPI, shelf: Shelf, meter: Meter) -> None:
             return JSONResponse({"status": "not ready", "reason": type(error).__name__}, status_code=503)
         return JSONResponse({"status": "ready"})
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse, responses=refusals)
     def metrics() -> Response:
         """What the service did, for Prometheus. Needs a key where the rest does."""
         return Response(meter.text(), media_type=CONTENT_TYPE)
 
-    @app.get("/passages/{collection}/{chunk_id}")
+    @app.get("/passages/{collection}/{chunk_id}", response_class=PlainTextResponse, responses=refusals)
     async def passage(collection: str, chunk_id: str) -> PlainTextResponse:
         """One passage with its source line: where the links of citations lead."""
         row = await shelf.passage(collection, chunk_id)

@@ -32,10 +32,20 @@ def source_line(path: str, page: int | None, heading: str) -> str:
 
 def title(hit: Hit) -> str:
     """`handbook.pdf · p.3`"""
-    return name(hit.path) if hit.page is None else f"{name(hit.path)} · p.{hit.page}"
+    return titled(hit.path, hit.page)
+
+
+def titled(path: str, page: int | None) -> str:
+    """The same of a passage that was not searched for."""
+    return name(path) if page is None else f"{name(path)} · p.{page}"
 
 
 def url(base: str, collection: str, hit: Hit) -> str:
     """Where this server shows the passage. `base`: of the server as the client sees it, such as "http://host:8765/"."""
-    page = f"#page={hit.page}" if hit.page is not None else ""
-    return f"{base.rstrip('/')}/passages/{quote(collection, safe='')}/{hit.chunk_id}{page}"
+    return passage_url(base, collection, hit.chunk_id, hit.page)
+
+
+def passage_url(base: str, collection: str, chunk_id: str, page: int | None) -> str:
+    """The same of a passage that was not searched for."""
+    at = f"#page={page}" if page is not None else ""
+    return f"{base.rstrip('/')}/passages/{quote(collection, safe='')}/{chunk_id}{at}"

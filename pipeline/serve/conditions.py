@@ -6,20 +6,18 @@ restricts nothing, and the items of "in" may be one text with commas. A negation
 negates: a document without pages fulfils `page ≠ 3`. Order (>, <, ≥, ≤, before, after) is by number for `page`, and by
 characters for the rest, which puts dates such as 2026-03-01 in their order.
 
-Knows hits; nothing of how they were found. The conditions are evaluated here, over the candidates of a search
-(`dify.FILTERED_FROM`), not in the index.
+They become a predicate of the index (filters.py), which is applied before anything is ranked.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel
 
-from pipeline import errors
-from pipeline.search import Hit
+from pipeline import errors, filters
+from pipeline.filters import Predicate, Test
 
 Operator = Literal[
     "contains",
@@ -44,16 +42,15 @@ Operator = Literal[
     "after",
 ]
 Item = str | int | float
-Value = str | int | None
 
-FIELDS: Mapping[str, Callable[[Hit], Value]] = {
-    "path": lambda hit: hit.path,
-    "title": lambda hit: hit.title,
-    "media_type": lambda hit: hit.media_type,
-    "page": lambda hit: hit.page,
-    "heading": lambda hit: hit.heading,
-    "document_id": lambda hit: hit.doc_id,
-}
+FIELDS = {
+    "path": "path",
+    "title": "title",
+    "media_type": "type",
+    "page": "page",
+    "heading": "heading",
+    "document_id": "document",
+}  # names in our answers to Dify, and of filters.COLUMNS
 
 
 class Condition(BaseModel):
@@ -72,29 +69,31 @@ class MetadataCondition(BaseModel):
     conditions: list[Condition] | None = None
 
 
-def accepts(condition: MetadataCondition, hit: Hit) -> bool:
-    """Whether `hit` may be found.
+def narrowing(condition: MetadataCondition) -> filters.Filters:
+    """What may be found.
 
     Raises:
         UsageError: a field that there is none of, or a page compared with what is no number.
     """
-    results = [_holds(one, hit) for one in condition.conditions or () if _restricts(one)]
-    return any(results) if condition.logical_operator == "or" and results else all(results)
+    parts = [_holds(one) for one in condition.conditions or () if _restricts(one)]
+    if condition.logical_operator == "or" and parts:
+        return filters.Filters(predicate=filters.any_of(parts))
+    return filters.Filters(predicate=filters.all_of(parts))
 
 
 def _restricts(condition: Condition) -> bool:
     return condition.value is not None or condition.comparison_operator in _UNARY
 
 
-def _holds(condition: Condition, hit: Hit) -> bool:
+def _holds(condition: Condition) -> Predicate:
     names = [condition.name] if isinstance(condition.name, str) else condition.name
-    values = [_field(name)(hit) for name in names]
     positive = _NEGATIONS.get(condition.comparison_operator)
-    holds = any(_compare(positive or condition.comparison_operator, value, condition.value) for value in values)
-    return holds if positive is None else not holds
+    operator = positive or condition.comparison_operator
+    holds = filters.any_of(_compare(operator, _field(name), condition.value) for name in names)
+    return holds if positive is None else filters.negated(holds)
 
 
-def _field(name: str) -> Callable[[Hit], Value]:
+def _field(name: str) -> str:
     if name not in FIELDS:
         raise errors.UsageError(f"There is no metadata field {name!r}: use {', '.join(FIELDS)}.")
     return FIELDS[name]
@@ -109,57 +108,30 @@ _NEGATIONS = {
     "not null": "empty",
     "not in": "in",
 }
+_TESTS: dict[str, Test] = {
+    "contains": "contains",
+    "start with": "starts",
+    "end with": "ends",
+    "is": "is",
+    "=": "is",
+    "in": "is",
+    ">": ">",
+    "after": ">",
+    "<": "<",
+    "before": "<",
+    "≥": ">=",
+    "≤": "<=",
+}
 
 
-def _compare(operator: str, value: Value, wanted: Item | list[Item] | None) -> bool:
+def _compare(operator: str, field: str, wanted: Item | list[Item] | None) -> Predicate:
     if operator in ("empty", "null"):
-        return value in (None, "")
-    if value is None:
-        return False
+        return filters.empty(field)
     items = _items(wanted, split=operator == "in")
-    return any(_one(operator, value, item) for item in items)
+    return filters.any_of(filters.compare(field, _TESTS[operator], item) for item in items)
 
 
-def _items(wanted: Item | list[Item] | None, *, split: bool) -> list[Item]:
+def _items(wanted: Item | list[Item] | None, *, split: bool) -> Sequence[Item]:
     if isinstance(wanted, str) and split:
         return [item.strip() for item in wanted.split(",")]
     return wanted if isinstance(wanted, list) else [] if wanted is None else [wanted]
-
-
-def _one(operator: str, value: str | int, item: Item) -> bool:
-    match operator:
-        case "contains":
-            return str(item) in str(value)
-        case "start with":
-            return str(value).startswith(str(item))
-        case "end with":
-            return str(value).endswith(str(item))
-    order = _order(value, item)
-    match operator:
-        case ">" | "after":
-            return order > 0
-        case "<" | "before":
-            return order < 0
-        case "≥":
-            return order >= 0
-        case "≤":
-            return order <= 0
-    return order == 0  # is, =, in
-
-
-def _order(value: str | int, item: Item) -> int:
-    """Below, at or above 0 as `value` is smaller than, equal to or greater than `item`."""
-    if isinstance(value, str):
-        return (value > str(item)) - (value < str(item))
-    number = _number(item)
-    return (value > number) - (value < number)
-
-
-def _number(item: Item) -> float:
-    try:
-        number = float(item)
-    except ValueError:
-        number = math.nan
-    if math.isnan(number):
-        raise errors.UsageError(f"A page is compared with numbers, not with {item!r}.")
-    return number

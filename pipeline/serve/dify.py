@@ -9,19 +9,17 @@ since Dify waits five seconds at most.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from pipeline import search
+from pipeline import errors, search
 from pipeline.serve import citing, conditions
 from pipeline.serve.shelf import Found, Shelf
 
 ANSWER_S = 4.0  # Dify gives up after 5
-# A filter is applied to the best so many passages: what is allowed but ranks below them is not found. (A predicate in
-# the index, before the search, will lift this.)
-FILTERED_FROM = 1_000
 
 
 class RetrievalSetting(BaseModel):
@@ -63,18 +61,33 @@ def router(shelf: Shelf) -> APIRouter:
 
 
 async def _find(shelf: Shelf, asked: Retrieval) -> Found:
+    condition = asked.metadata_condition
+    where = conditions.narrowing(condition) if condition is not None else None
+    name, mode, rerank = _variant(asked.knowledge_id)
     top_k = asked.retrieval_setting.top_k
-    filtered = asked.metadata_condition is not None and bool(asked.metadata_condition.conditions)
-    return await shelf.find(asked.knowledge_id, asked.query, top_k=FILTERED_FROM if filtered else top_k)
+    return await shelf.find(name, asked.query, top_k=top_k, mode=mode, where=where, rerank=rerank)
+
+
+def _variant(knowledge_id: str) -> tuple[str, str | None, bool]:
+    """The collection, and how it is to be searched: "wiki?mode=text&rerank=0" is a knowledge base of its own in Dify.
+
+    Raises:
+        UsageError: what stands behind the "?" is none of ours.
+    """
+    name, _, query = knowledge_id.partition("?")
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    mode, rerank = given.pop("mode", None), given.pop("rerank", "1")
+    if given or (mode is not None and mode not in get_args(search.Mode)) or rerank not in ("0", "1"):
+        raise errors.UsageError(
+            "After the collection's name may stand ?mode=hybrid, vector or text, and rerank=0 or 1, joined by &."
+        )
+    return name, mode, rerank == "1"
 
 
 def _records(found: Found, asked: Retrieval, base: str) -> Records:
-    condition = asked.metadata_condition or conditions.MetadataCondition()
     threshold = asked.retrieval_setting.score_threshold or 0.0
-    top_k = asked.retrieval_setting.top_k or found.opened.settings.search.top_k
-    kept = [hit for hit in found.hits if conditions.accepts(condition, hit)]
-    hits = [hit for hit in kept[:top_k] if hit.score >= threshold]
-    return Records(records=[_record(hit, citing.url(base, asked.knowledge_id, hit)) for hit in hits])
+    hits = [hit for hit in found.hits if hit.score >= threshold]
+    return Records(records=[_record(hit, citing.url(base, found.opened.settings.collection, hit)) for hit in hits])
 
 
 def _record(hit: search.Hit, url: str) -> Record:

@@ -10,7 +10,9 @@ that is down or lacks the model, an index of another model) is 503: it costs Dif
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from pipeline import errors
@@ -58,6 +60,52 @@ def of(error: errors.PipelineError, path: str) -> Refusal:
         case errors.ModelError() | errors.IndexMismatch():
             return Refusal(status=503, message=str(error), code="model_unavailable")
     return Refusal(status=500, message="The collection cannot be read; the server's log says more.")
+
+
+class DifyError(BaseModel):
+    """A refusal as Dify reads it."""
+
+    error_code: int
+    error_msg: str
+
+
+class OpenAIDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class OpenAIError(BaseModel):
+    """A refusal as OpenAI's clients read it."""
+
+    error: OpenAIDetail
+
+
+class PlainError(BaseModel):
+    """A refusal for anybody else."""
+
+    error: str
+
+
+_STATUSES = {
+    400: "the request cannot be answered as it is",
+    401: "no key, or none of the server's",
+    403: "the same, for Dify",
+    404: "there is no such collection or passage, or not for this key",
+    408: "the request did not arrive in time",
+    413: "the request is too large",
+    421: "the Host header is not one of this server's names",
+    422: "the request is not of the documented form",
+    429: "the key's rate is used up",
+    500: "a defect",
+    503: "the model server, or this one, is busy or down",
+}
+
+
+def documented(shape: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a route, for its description in /openapi.json."""
+    return {status: {"model": shape, "description": text} for status, text in _STATUSES.items()}
 
 
 def reply(path: str, refusal: Refusal) -> JSONResponse:

@@ -18,9 +18,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 
-from pipeline import answer, errors, query
-from pipeline.models import Vectors, resolve
+from pipeline import answer, errors
+from pipeline.models import Vectors
 from pipeline.serve import citing, faults
+from pipeline.serve.answering import answers
 from pipeline.serve.shelf import Shelf
 
 PREFIX = "pipeline/"  # of a model's name; the collection follows
@@ -82,7 +83,7 @@ def router(shelf: Shelf) -> APIRouter:
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         if not 1 <= len(texts) <= MOST_TEXTS:
             raise errors.UsageError(f"Send 1 to {MOST_TEXTS} texts.")
-        collection = _collection(asked.model)
+        collection = collection_of(asked.model)
         dims = (await shelf.open(collection)).spec.dims
         if asked.dimensions not in (None, dims):
             raise errors.UsageError(f"The vectors of {asked.model} have {dims} dimensions.")
@@ -92,7 +93,7 @@ def router(shelf: Shelf) -> APIRouter:
     return api
 
 
-def _collection(model: str) -> str:
+def collection_of(model: str) -> str:
     if not model.startswith(PREFIX):
         raise errors.NoIndex(f"There is no model {model!r}: /v1/models lists them.")
     return model.removeprefix(PREFIX)
@@ -112,20 +113,9 @@ def _base64(vector: Vectors) -> str:
 # --- answers
 
 
-async def _answer(shelf: Shelf, asked: Chat) -> AsyncGenerator[answer.AnswerEvent, None]:
-    """The answer as it is written; what goes wrong before its first word is raised by the first event."""
+def _answer(shelf: Shelf, asked: Chat) -> AsyncGenerator[answer.AnswerEvent, None]:
     question = next((message.text for message in reversed(asked.messages) if message.role == "user"), "")
-    settings = shelf.settings
-    found = await shelf.find(_collection(asked.model), question, top_k=settings.ask.passages)
-    generator = await resolve.open_generator(settings)
-    try:
-        params = query.ask_params(settings, found.opened.spec)
-        async with aclosing(answer.answer(question, found.hits, generator, params)) as events:
-            async for event in events:
-                yield event
-    finally:
-        if generator is not None:
-            await generator.aclose()
+    return answers(shelf, collection_of(asked.model), question)
 
 
 class _Completion:
@@ -177,7 +167,7 @@ class _Completion:
             {
                 "type": "url_citation",
                 "url_citation": {
-                    "url": citing.url(self._base, _collection(self._model), ending.sources[mark.number - 1].hit),
+                    "url": citing.url(self._base, collection_of(self._model), ending.sources[mark.number - 1].hit),
                     "title": citing.title(ending.sources[mark.number - 1].hit),
                     "start_index": mark.start,
                     "end_index": mark.end,

@@ -12,7 +12,7 @@ import asyncio
 import dataclasses
 import logging
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from pipeline import config, errors, lance, live, opening, query, search, tasks
-from pipeline.models import Embedder, EmbedderSpec, EmbedReply, Vectors, resolve
+from pipeline import config, errors, filters, lance, live, opening, query, reranking, search, tasks
+from pipeline.models import Embedder, EmbedderSpec, EmbedReply, Vectors, rerank, resolve
+from pipeline.models.rerank import Reranker
 from pipeline.serve import keys
 from pipeline.serve.meter import Meter
 from pipeline.store import Collection, Published, files
@@ -49,6 +50,12 @@ class Opened:
     embedder: Embedder
     reader: lance.Reader
 
+    @property
+    def standing(self) -> query.Standing:
+        """What is published, for who asks for no more."""
+        assert self.note is not None  # only a publication is opened
+        return query.Standing(collection=self.collection, spec=self.spec, note=self.note)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
@@ -56,6 +63,14 @@ class Found:
 
     hits: Sequence[search.Hit]
     opened: Opened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """A score for each text, and whose it is."""
+
+    values: tuple[float, ...]
+    model: str
 
 
 class Shelf:
@@ -66,7 +81,10 @@ class Shelf:
         self._meter = meter
         self._opened: dict[str, Opened] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._replaced: list[Embedder] = []  # requests may still use them: closed at the end; a model changes rarely
+        # Requests may still use what was replaced: closed at the end; a model changes rarely.
+        self._replaced: list[Embedder | Reranker] = []
+        self._reranker: Reranker | None = None
+        self._reranker_lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def names(self) -> list[str]:
@@ -138,8 +156,18 @@ class Shelf:
         log.info("Opened collection %s: %d passages", settings.collection, passages)
         return opened
 
-    async def find(self, name: str, question: str, *, top_k: int | None = None) -> Found:
-        """The passages of a collection that fit `question` best, best first.
+    async def find(
+        self,
+        name: str,
+        question: str,
+        *,
+        top_k: int | None = None,
+        mode: str | None = None,
+        where: filters.Filters | None = None,
+        rerank: bool = True,
+    ) -> Found:
+        """The passages of a collection that fit `question` best, best first; `where`: which may be found; `rerank`: by
+        the reranker of the settings, if they name one.
 
         Raises:
             NoIndex: see `open`. UsageError: an empty question. ModelError: it cannot be embedded.
@@ -148,17 +176,73 @@ class Shelf:
             raise errors.UsageError("The question is empty.")
         _check_unicode(question)
         opened = await self.open(name)
-        params = query.search_params(opened.settings, opened.spec, top_k=top_k)
+        params = query.search_params(opened.settings, opened.spec, top_k=top_k, mode=mode)
+        if where is not None:
+            params = await asyncio.to_thread(query.narrowed, params, opened.standing, where)
+        reorder = await self._reordering(question) if rerank else None
         vector = None if params.mode == "text" else await _embed(opened, question)
         try:
-            hits = await asyncio.to_thread(search.search, opened.reader, question, vector, params)
+            hits = await asyncio.to_thread(search.search, opened.reader, question, vector, params, reorder=reorder)
         except errors.StoreError as error:
             # The files of a version that is no longer published are freed after a day, whatever the note says.
             log.warning("Collection %s is opened anew: %s", name, error.message)
             self._forget(opened)
             opened = await self.open(name)
-            hits = await asyncio.to_thread(search.search, opened.reader, question, vector, params)
+            hits = await asyncio.to_thread(search.search, opened.reader, question, vector, params, reorder=reorder)
         return Found(hits=hits, opened=opened)
+
+    async def _reordering(self, question: str) -> reranking.Reordering | None:
+        """By the reranker of the settings, whose connections live in this loop; a search runs in a thread."""
+        reranker = await self._open_reranker()
+        if reranker is None:
+            return None
+        loop = asyncio.get_running_loop()
+        return reranking.of(
+            self.settings, reranker, question, lambda asked: asyncio.run_coroutine_threadsafe(asked, loop).result()
+        )
+
+    async def _open_reranker(self) -> Reranker | None:
+        """The one that the settings name, opened; anew where another model was put into its folder.
+
+        Raises:
+            ModelError: it cannot be opened. The next request tries again.
+        """
+        if not self.settings.search.rerank:
+            return None
+        async with self._reranker_lock:
+            known = self._reranker
+            if known is None or known.changed:
+                self._reranker = None
+                self._replaced += [known] if known is not None else []
+                opened = rerank.create(self.settings)
+                assert opened is not None  # the setting is not empty
+                await opened.open()
+                self._reranker = opened
+            return self._reranker
+
+    async def rank(self, name: str, question: str, texts: Sequence[str]) -> Ranked:
+        """How well each text answers `question`, by the reranker of the settings, else by the cosine of a collection's
+        embedder, from 0 to 1; a text too long for it is judged by its beginning.
+
+        Raises:
+            NoIndex: see `open`, where the embedder is needed. UsageError: an empty question or text.
+            ModelError: the model server's fault.
+        """
+        for text in (question, *texts):
+            _check_unicode(text)
+            if not text.strip():
+                raise errors.UsageError("The query and every document must hold some text.")
+        reranker = await self._open_reranker()
+        if reranker is not None:
+            timeout_s = self.settings.search.rerank_timeout_s
+            scores = await reranker.score(question, texts, timeout_s=timeout_s)
+            return Ranked(values=scores.values, model=reranker.name)
+        opened = await self.open(name)
+        vector = await _embed(opened, question)
+        fitting = await asyncio.to_thread(lambda: [_fitting(opened, text, opened.spec.document) for text in texts])
+        vectors = (await self.embed(name, fitting)).vectors
+        cosines = np.clip(vectors @ vector, 0.0, 1.0).tolist()
+        return Ranked(values=tuple(cosines), model=f"{opened.spec.model} (cosine)")
 
     def _forget(self, opened: Opened) -> None:
         name = opened.settings.collection
@@ -214,12 +298,13 @@ class Shelf:
         await self.find(self.settings.collection, "warm-up", top_k=1)
 
     async def aclose(self) -> None:
-        """Close every embedder and give up what is still under way."""
+        """Close every model and give up what is still under way."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for embedder in (*self._replaced, *(opened.embedder for opened in self._opened.values())):
-            await embedder.aclose()
+        kept = [self._reranker] if self._reranker is not None else []
+        for model in (*self._replaced, *kept, *(opened.embedder for opened in self._opened.values())):
+            await model.aclose()
 
 
 def _none(name: str) -> errors.NoIndex:
@@ -244,21 +329,21 @@ def _check_unicode(text: str) -> None:
 
 
 async def _embed(opened: Opened, question: str) -> Vectors:
-    text = await asyncio.to_thread(_fitting, opened, question)
+    text = await asyncio.to_thread(_fitting, opened, question, opened.spec.query)
     reply = await opened.embedder.embed([text], tokens=0, timeout_s=QUESTION_S)
     vector: Vectors = reply.vectors[0]
     return vector
 
 
-def _fitting(opened: Opened, question: str) -> str:
-    """The text to embed for `question`, which loses its end where it is too long for the model: people paste whole
-    letters, and their beginning finds more than a refusal."""
+def _fitting(opened: Opened, text: str, template: Callable[[str], str]) -> str:
+    """What to embed for `text`, which loses its end where it is too long for the model: people paste whole letters
+    as questions, and their beginning finds more than a refusal."""
     spec = opened.spec
     tokenizer = tasks.tokenizer(spec.tokenizer, live.tokenizer_path(opened.collection, spec))
-    surplus = tokenizer.count([spec.query(question)])[0] - spec.limit
+    surplus = tokenizer.count([template(text)])[0] - spec.limit
     if surplus <= 0:
-        return spec.query(question)
-    offsets = tokenizer.offsets(question)
+        return template(text)
+    offsets = tokenizer.offsets(text)
     kept = max(len(offsets) - surplus, 1)
-    log.info("A question of %d tokens was cut to %d for the model.", len(offsets), kept)
-    return spec.query(question[: int(offsets[kept - 1][1])])
+    log.info("A text of %d tokens was cut to %d for the model.", len(offsets), kept)
+    return template(text[: int(offsets[kept - 1][1])])
