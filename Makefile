@@ -47,7 +47,7 @@ serve: $(VENV)/.base
 	@$(BIN)/pipeline serve $(ARGS)
 
 # Two thirds of the time of one process on two cores; a file's tests stay in one process and share what they built.
-PYTEST = $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+PYTEST = $(BIN)/pytest --numprocesses 3 --dist loadfile $(ARGS)
 
 test: $(VENV)/.dev
 	$(PYTEST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 
+from pipeline import lance_lean
 from pipeline.cli import entry
 
 
@@ -16,6 +17,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    lance_lean.install()
     entry.cli.main(prog_name="pipeline")
 
 

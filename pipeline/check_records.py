@@ -112,7 +112,7 @@ def folder(settings: config.Settings, seen: Seen) -> None:
         return
     found = scan.scan(folders, changes.scan_rules(settings))
     there = {file.uri: file for file in found.files}
-    rows = {row["uri"]: row for row in snapshot.table.to_pylist() if row["status"] == "ok"}
+    rows = {row["uri"]: row for row in snapshot.table.to_pylist() if row["status"] == "ok" and not row["container"]}
     due = len(rows.keys() ^ there.keys())
     seen.counts["files"] = len(there)
     stale = []

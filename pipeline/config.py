@@ -63,6 +63,13 @@ class ReaderSettings(Section, frozen=True, kw_only=True):
     pdf: Literal["pdfium", "unstructured"] = "pdfium"
     docx: Literal["unstructured"] = "unstructured"
     html: Literal["lxml", "unstructured"] = "lxml"
+    unstructured_strategy: Literal["fast", "hi_res"] = "fast"  # of PDFs; hi_res: with the extra
+    attachments: bool = True  # what is attached to a mail is a document of its own, and each message of a mailbox
+    archives: bool = False  # read what is in zip, tar and gz files
+    ocr: Literal["auto", "off", "rapidocr", "tesseract"] = "auto"  # auto: rapidocr, where the extra is installed
+    ocr_languages: Annotated[str, Meta(pattern=r"\A[\w/-]+(\+[\w/-]+)*\Z")] = "eng"  # of tesseract
+    ocr_page_s: Annotated[float, Meta(ge=1, le=3600)] = 60.0  # added to the time limit for each page that is recognised
+    ocr_pages: Count = 500  # of one document, at most
     workers: Annotated[int, Meta(ge=0, le=256)] = 0  # 0: one per core
     timeout_s: Annotated[float, Meta(ge=1, le=86_400)] = 20.0  # plus one second per megabyte
     memory_mb: Annotated[int, Meta(ge=256, le=1_000_000)] = 3072
@@ -72,6 +79,7 @@ class ChunkSettings(Section, frozen=True, kw_only=True):
     size: Annotated[int, Meta(ge=8, le=32_768)] = 256  # tokens aimed at
     max: Annotated[int, Meta(ge=8, le=32_768)] = 400  # tokens, never exceeded; the model's own limit if that is lower
     context: bool = True  # title and heading path before the text
+    contextual: bool = False  # and a sentence by generate.model that says where in its document a passage stands
     timeout_s: Seconds = 300.0  # for a shard: half a megabyte of text, or one longer document
 
 
@@ -115,14 +123,26 @@ class SearchSettings(Section, frozen=True, kw_only=True):
     mode: Literal["hybrid", "vector", "text"] = "hybrid"
     top_k: Annotated[int, Meta(ge=1, le=1000)] = 5
     candidates: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    fusion: Literal["scores", "ranks"] = "scores"  # how the rankings by vector and by text become one
+    vector_weight: Annotated[float, Meta(ge=0, le=1)] = 0.4  # of the scores by vector; the rest is the text's
     rrf_k: Annotated[int, Meta(ge=1, le=10_000)] = 60
+    per_document: Annotated[int, Meta(ge=0, le=1000)] = 0  # most hits of one document; 0: no limit
+    expand: CountOrNone = 0  # tokens to which a hit is shown with its surroundings; 0: as it was found
+    rerank: str = ""  # folder of an ONNX cross-encoder, or URL of a server; "": none
+    rerank_model: str = ""  # that the server is to use
+    rerank_key_env: str = "RERANK_API_KEY"
+    rerank_top: Annotated[int, Meta(ge=1, le=1000)] = 30  # passages that it reads
+    rerank_timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
 
 
 class AskSettings(Section, frozen=True, kw_only=True):
     passages: Annotated[int, Meta(ge=1, le=100)] = 5
     context_tokens: Annotated[int, Meta(ge=100, le=1_048_576)] = 2500
+    expand: CountOrNone = 500  # tokens to which a passage may grow under its heading; 0: as it was found
     # Cosine below which "not in the documents" may be answered; 0: as calibrated for the model; below 0: never.
     min_score: Annotated[float, Meta(ge=-1, le=1)] = 0.0
+    wait_s: Seconds = 120.0  # for the first word: a model is being loaded, or a run keeps the server busy; 0: no limit
+    history_tokens: CountOrNone = 1200  # of a conversation (`chat`), sent along with a question
 
 
 class IndexSettings(Section, frozen=True, kw_only=True):

@@ -39,6 +39,9 @@ FLAGS = {
     "run.until": "--until",
     "search.top_k": "--top-k",
     "search.mode": "--mode",
+    "search.per_document": "--per-document",
+    "search.expand": "--expand",
+    "search.rerank": "--rerank",
     "ask.passages": "--top-k",
     "serve.host": "--host",
     "serve.port": "--port",
@@ -332,7 +335,7 @@ def _parse(value: _Value, declared: Any) -> Any:
 
 def _expand(key: str, value: Any) -> Any:
     """`~` in a path, as no shell expands it in a file."""
-    if key == "data":
+    if key in ("data", "search.rerank"):
         return os.path.expanduser(value)  # noqa: PTH111  stays text: Settings holds text
     if key == "source.folders":
         return tuple(os.path.expanduser(folder) for folder in value)  # noqa: PTH111

@@ -20,6 +20,7 @@ from pipeline import (
     config,
     config_load,
     doctor_ollama,
+    doctor_rerank,
     doctor_selftest,
     doctor_variables,
     errors,
@@ -64,6 +65,7 @@ def examine(loaded: config_load.Loaded, env: Mapping[str, str], *, patience_s: f
     yield from doctor_variables.settings_of_ollama(settings, env)
     wanted = _wanted(settings, found.recorded)
     rate = yield from _models(settings, wanted, env, patience_s)
+    yield from asyncio.run(doctor_rerank.check(settings, env, patience_s))
     yield from _due(settings, found, rate)
 
 

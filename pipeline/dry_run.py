@@ -7,8 +7,9 @@ chunked yet, or otherwise: the counts are exact; only nothing is kept. What woul
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,17 +25,21 @@ from pipeline import (
     opening,
     run,
     run_model,
+    situating,
     tasks,
     unfinished,
 )
 from pipeline.executor import Context
 from pipeline.models import EmbedderSpec
 from pipeline.progress import Progress
+from pipeline.readers.containers import Turn
 from pipeline.report import Planned, Report
 from pipeline.scan import File
 from pipeline.stages import ingest
 from pipeline.stages.chunk import ChunkParams
 from pipeline.store import Collection
+from pipeline.turns import Fallen, Notes, Unfinished, turns
+from pipeline.turns import as_read as as_fallen
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,11 +74,15 @@ async def _plan(settings: config.Settings, request: run.Request, collection: Col
             scanned = changes.look(settings, collection, request.folders, retry=request.retry)
             found = await preview(context, scanned.found.files, scanned.plan.due, cost, params, tokenizer)
             rows = found.rows | changes.unseen(scanned)
-            counts, fates = ingest.fates(scanned.plan, rows), _named(scanned, found)
+            settled = ingest.settled(scanned.plan, rows)
+            counts, fates = ingest.fates(settled, rows), _named(settled, found)
             pending = live.Live(ingest.snapshot_table(rows.values(), scanned.plan.keep))
             notes += _obstacles(settings, request, collection, scanned, found, spec)
         if pending:
             await forecast.add_documents(context, params, tokenizer, pending, cost)
+    if params.situated_by:
+        due = situating.calls(collection, params, pending, cost.tokens)
+        notes.append(f"{due} sentences would be asked of {settings.generate.model} first: one call each.")
     tokens = sum(cost.tokens.values())
     return Report(
         collection=collection.name,
@@ -96,10 +105,10 @@ async def _plan(settings: config.Settings, request: run.Request, collection: Col
     )
 
 
-def _named(scanned: changes.Scanned, found: Files) -> dict[str, str]:
+def _named(plan_: ingest.Plan, found: Files) -> dict[str, str]:
     """Each file's fate: what is new and has the content of one that is gone was moved."""
     gone: defaultdict[str, deque[str]] = defaultdict(deque)
-    for row in scanned.plan.gone:
+    for row in plan_.gone:
         gone[row["content_hash"]].append(row["uri"])
     fates = dict(found.fates)
     for uri, fate in found.fates.items():
@@ -138,45 +147,78 @@ async def preview(
     """Read and chunk the due files; what their chunks cost is added to `cost`."""
     found = Files()
     context.progress.start("files", len(due), "file")
+    with Notes.open() as notes:
 
-    def submit(item: ingest.Due) -> asyncio.Future[tasks.Preview]:
-        file = files[item.index]
-        words = (file.path, executor.seen(file), context.options, item.known_hash, params, tokenizer)
-        timeout_s = 2 * executor.read_timeout_s(context.settings, file.size)
-        return asyncio.wrap_future(context.pool.submit("pipeline.tasks:preview", *words, timeout_s=timeout_s))
+        def submit(item: ingest.Due, turn: Turn = tasks.FIRST) -> asyncio.Future[tasks.Preview]:
+            file = files[item.index]
+            known_hash, note = item.known_hash if turn == tasks.FIRST else "", notes.of(file.uri, item.index)
+            turn = executor.fitting(context.settings, turn)
+            words = (file.path, executor.seen(file), context.options, known_hash, params, tokenizer, turn, note)
+            timeout_s = 2 * executor.read_timeout_s(context.settings, file.size + turn.allow)
+            return asyncio.wrap_future(context.pool.submit("pipeline.tasks:preview", *words, timeout_s=timeout_s))
 
-    async with aclosing(executor.ordered(due, submit)) as results:
-        async for item, result in results:
-            context.progress.advance("files")
-            _take(context, found, files[item.index], item, result, cost)
+        async with aclosing(executor.ordered(due, submit)) as results:
+            async for item, result in results:
+                file, again = files[item.index], functools.partial(submit, item)
+                async for part in turns(result, again, notes.of(file.uri, item.index)):
+                    _take_turn(context, found, file, item, part, cost)
+                context.progress.advance("files")
     context.progress.finish("files")
     return found
 
 
-def _take(
+def _take_turn(
     context: Context,
     found: Files,
     file: File,
     item: ingest.Due,
-    result: tasks.Preview | errors.WorkerError,
+    part: tasks.Preview | errors.WorkerError | Fallen | Unfinished,
     cost: forecast.Cost,
 ) -> None:
-    seen = result if isinstance(result, tasks.Preview) else tasks.Preview(read=executor.as_read(context, file, result))
-    read, before = seen.read, item.previous
+    """A turn of a file: the file itself, and what is in it."""
+    if isinstance(part, Unfinished):
+        return
+    before = {row["uri"]: row for row in item.before}
+    if isinstance(part, Fallen):
+        fallen = as_fallen(part, executor.seen(file), context.options)
+        _take(found, before, tasks.Preview(read=fallen), cost)
+        return
+    own = part if isinstance(part, tasks.Preview) else tasks.Preview(read=executor.as_read(context, file, part))
+    if file.uri not in found.rows:
+        _take(found, before, own, cost)
+    if own.read.same or own.read.kind in ingest.WITHHELD:
+        for row in item.inside:
+            found.rows.setdefault(row["uri"], row)
+    for one in own.inside:
+        _take(found, before, one, cost)
+
+
+def _take(found: Files, rows: Mapping[str, ingest.Row], seen: tasks.Preview, cost: forecast.Cost) -> None:
+    read, uri = seen.read, seen.read.seen.uri
+    before = rows.get(uri)
     if read.same and before is not None:
-        found.rows[file.uri] = before
+        found.rows[uri] = before
         return
     doc_hash = read.row["doc_hash"] if read.row else None
     row = ingest.snapshot_row(
-        read.seen, content_hash=read.content_hash, reader=read.reader, status=read.kind, documents=None, shard=""
+        read.seen,
+        content_hash=read.content_hash,
+        reader=read.reader,
+        status=read.kind,
+        documents=None,
+        shard="",
+        container=read.container,
     )
     if before is not None and doc_hash is not None and before["doc_hash"] == doc_hash:  # other bytes, the same text
-        found.rows[file.uri] = row | {name: before[name] for name in ("doc_id", "doc_hash", "shard")}
+        found.rows[uri] = row | {name: before[name] for name in ("doc_id", "doc_hash", "shard")}
         return
     if read.kind in ingest.PASSING:
         row = ingest.still_live(row, before)
     else:
         row |= {"doc_hash": doc_hash}
-    found.rows[file.uri] = row
-    found.fates[file.uri] = read.kind if read.row is None else "changed" if before is not None else "new"
+    found.rows[uri] = row
+    if doc_hash is not None:
+        found.fates[uri] = "changed" if before is not None else "new"
+    elif read.kind != "ok":
+        found.fates[uri] = read.kind
     cost.add(seen.chunks)

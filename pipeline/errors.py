@@ -40,6 +40,11 @@ from typing import ClassVar
 MEND = "Run `pipeline check --fix`, then `pipeline run`: what is lost is made again."
 
 
+def install_extra(name: str) -> str:
+    """How to install an extra of this program. By its folder: its bare name would be looked up in a package index."""
+    return f"In this program's folder, with its environment active: pip install -e '.[{name}]'"
+
+
 class PipelineError(Exception):
     """Base of all: `message` says what happened, `remedy` what to type or change."""
 
@@ -59,6 +64,11 @@ class PipelineError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.remedy}" if self.remedy else self.message
+
+
+def in_a_line(message: str, remedy: str) -> str:
+    """What happened and what to do about it, for a list of failures."""
+    return f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {remedy}" if remedy else message
 
 
 class UsageError(PipelineError):

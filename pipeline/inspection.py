@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,14 @@ from pipeline import changes, config, errors, executor, live, opening, run_model
 from pipeline.document import Block
 from pipeline.models import EmbedderSpec, tokens
 from pipeline.models.templates import embed_text
+from pipeline.readers import containers
 from pipeline.stages import ingest
 from pipeline.workers import WorkerPool
+
+UNSITUATED = (
+    "Shown without the sentence that chunk.contextual puts before each passage: a run asks for it; until then, and "
+    "without it, no passage counts as embedded."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +44,10 @@ class InspectedChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """`kind` is "ok", else why there is no text, with the `reason` in words. Offsets are code points of `text`."""
+    """`kind` is "ok", else why there is no text, with the `reason` in words. Offsets are code points of `text`.
+
+    `inside`: the documents that the file holds, by their names in it; `inspect` shows each under "<file>!/<name>".
+    """
 
     file: str
     reader: str
@@ -51,22 +60,27 @@ class Inspection:
     chunks: tuple[InspectedChunk, ...] = ()
     model: str = ""
     note: str = ""
+    inside: tuple[tasks.Entry, ...] = ()
 
 
 def inspect(settings: config.Settings, path: Path) -> Inspection:
-    """Read and chunk the file at `path` in a worker, under the limits of a run.
+    """Read and chunk the file at `path` in a worker, under the limits of a run; or one document inside it, named as
+    "box.zip!/notes.md".
 
     Raises:
         SourceError: there is no such file.
         WorkerError: reading it took more time or memory than a file may have, or killed the worker.
         PipelineError: as `resolve.open_embedder`, where the collection has no model yet.
     """
+    path, member = _apart(path)
     try:
         status = path.stat()
     except OSError as error:
         raise errors.SourceError(f"{path}: {error.strerror}.", "Name a file that is there.") from error
     collection = opening.collection_of(settings)
     spec, note = asyncio.run(run_model.would_choose(settings, collection))
+    if spec.situated_by:
+        note = f"{note} {UNSITUATED}".strip()
     tokenizer = live.tokenizer_path(collection, spec) if collection.exists else None
     if tokenizer is None and spec.tokenizer not in (tokens.builtin().identity, tokens.conservative().identity):
         raise errors.UsageError(
@@ -76,13 +90,29 @@ def inspect(settings: config.Settings, path: Path) -> Inspection:
     seen = ingest.Seen(uri=path.name, size=status.st_size, mtime_ns=0, inode=0)
     params, options = live.chunk_params(settings, spec), changes.reader_options(settings)
     timeout_s = 2 * executor.read_timeout_s(settings, status.st_size)
+    words = (os.fsencode(path), seen, options)
+    inside: tuple[tasks.Entry, ...] = ()
     with WorkerPool(1, memory_mb=settings.readers.memory_mb) as pool:
-        read, rows = pool.submit(
-            "pipeline.tasks:inspect", os.fsencode(path), seen, options, params, tokenizer, timeout_s=timeout_s
-        ).result()
+        answer = pool.submit("pipeline.tasks:inspect", *words, params, tokenizer, member, timeout_s=timeout_s)
+        read, rows = answer.result()
+        if not member and containers.may_hold(path.name):
+            listed = pool.submit("pipeline.tasks:contents", words[0], path.name, options, timeout_s=timeout_s)
+            inside = listed.result()
     if read.row is None:
-        return Inspection(file=path.name, reader=read.reader, kind=read.kind, reason=read.reason, note=note)
-    return _inspection(settings, spec, read, rows, note)
+        name = read.seen.uri
+        return Inspection(file=name, reader=read.reader, kind=read.kind, reason=read.reason, note=note, inside=inside)
+    return replace(_inspection(settings, spec, read, rows, note), inside=inside)
+
+
+def _apart(path: Path) -> tuple[Path, str]:
+    """The file, and which document inside it is meant; "" for the file itself."""
+    name = path.as_posix()
+    at = name.find(containers.SEPARATOR)
+    while at >= 0 and not path.exists():
+        if Path(name[:at]).is_file():
+            return Path(name[:at]), name[at + len(containers.SEPARATOR) :]
+        at = name.find(containers.SEPARATOR, at + 1)
+    return path, ""
 
 
 def _inspection(

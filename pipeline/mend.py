@@ -115,7 +115,9 @@ def _forget(collection: Collection, seen: Seen) -> None:
     uris = {name for finding in findings if finding.kind == "file" for name in finding.names}
     newest = seen.newest
     if newest is not None:
-        rows = newest.table.select(["shard", "uri"]).to_pylist()
+        rows = newest.table.select(["shard", "uri", "container"]).to_pylist()
+        # A document inside a file is found again only where the file itself is new.
+        uris |= {row["container"] for row in rows if row["shard"] in shards and row["container"]}
         keep = [row["shard"] not in shards and row["uri"] not in uris for row in rows]
         if not all(keep):
             collection.write_again(newest, newest.table.filter(pa.array(keep, pa.bool_())))

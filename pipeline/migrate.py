@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 from msgspec.structs import replace
 
-from pipeline import config, errors, guards, history, kept, live, publish, quality, run
+from pipeline import config, errors, guards, history, kept, live, publish, quality, question_sets, run, run_model
 from pipeline.deadline import Deadline
 from pipeline.models import EmbedderSpec, identity, resolve
 from pipeline.progress import Progress
@@ -145,12 +145,12 @@ class _Migration:
     progress: Progress
     end: Deadline
     pull: bool
-    questions: tuple[quality.Question, ...]
+    questions: tuple[question_sets.Line, ...]
 
     async def go(self) -> Standing:
         moving, model = await self._open()
         if live.vectors_fp(model.spec) == live.vectors_fp(_serving(self.collection)):
-            await _close(model)
+            await model.aclose()
             return _there_already(self.collection)
         done = await self._embed(moving, model)
         moving = kept.under_way(self.collection) or moving
@@ -169,7 +169,7 @@ class _Migration:
         try:
             self._check_space(moving)
         except errors.StoreError:
-            await _close(model)
+            await model.aclose()
             raise
         await run.embed_all(self.settings, self.collection, model, outcome, limit)
         if outcome.embedding.texts:  # for an estimate of the nights to come
@@ -185,7 +185,7 @@ class _Migration:
         if moving is not None:
             self._same(moving.spec)
             choice = await resolve.open_embedder(self._asking(Wish()), moving.spec, pull=pulled)
-            return moving, Model(spec=moving.spec, embedder=choice.embedder)
+            return moving, await self._resumed(Model(spec=moving.spec, embedder=choice.embedder))
         if self.wish.is_empty:
             raise errors.UsageError("Which model?", "Name it: pipeline migrate --model bge-m3.")
         choice = await resolve.open_embedder(self._asking(self._whole(serving)), None, pull=pulled)
@@ -193,10 +193,13 @@ class _Migration:
         spec = dataclasses.replace(choice.embedder.spec, storage="float16" if half else "float32")
         if choice.tokenizer is not None:
             self.collection.keep_tokenizer(spec.tokenizer, choice.tokenizer)
+        model = Model(spec=spec, embedder=choice.embedder, note=choice.note or "")
+        model = await run_model.with_author(self.settings, model, serving)
+        spec = model.spec
         moving = Migration(spec=spec, before=serving, state="building", began_ms=time.time_ns() // 1_000_000)
         if live.vectors_fp(spec) != live.vectors_fp(serving):
             self.collection.migrations.append(moving)
-        return moving, Model(spec=spec, embedder=choice.embedder, note=choice.note)
+        return moving, model
 
     def _whole(self, serving: EmbedderSpec) -> Wish:
         """The wish with what goes without saying: the provider stays, and so does the model if only dims were asked."""
@@ -211,6 +214,16 @@ class _Migration:
         embed = replace(self.settings.embed, provider=wish.provider or "auto", model=wish.model, dims=wish.dims)
         openai = replace(self.settings.openai, model="") if wish.model or not wish.provider else self.settings.openai
         return replace(self.settings, embed=embed, openai=openai)
+
+    async def _resumed(self, model: Model) -> Model:
+        found = await run_model.with_author(self.settings, model, model.spec)
+        if found.spec != model.spec:
+            await found.aclose()
+            raise errors.ModelMismatch(
+                "Another model, or none, writes the sentences before the chunks than when this change began.",
+                "Begin it again: pipeline migrate --abort, then pipeline migrate --model. Vectors are kept.",
+            )
+        return found
 
     def _same(self, spec: EmbedderSpec) -> None:
         """Refuse to begin a second migration before the first is at its end."""
@@ -272,11 +285,6 @@ def _record(collection: Collection, migration: Migration) -> None:
     collection.migrations.append(migration)
     same = [number for number, one in collection.migrations.all() if one.began_ms == migration.began_ms]
     collection.migrations.drop(same)
-
-
-async def _close(model: Model) -> None:
-    if model.embedder is not None:
-        await model.embedder.aclose()
 
 
 def _serving(collection: Collection) -> EmbedderSpec:

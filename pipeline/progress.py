@@ -1,6 +1,7 @@
 """How long work says how far it is. Knows neither terminals nor files: the command line draws, `Silent` does not.
 
-Tasks of a run: "files", "chunks", "texts" (with its Pace), "rows"; of a download: "pull" in unit "B".
+Tasks of a run: "files", "chunks", "contexts" (sentences), "texts" (with its Pace), "rows"; of a download: "pull", in
+unit "B".
 """
 
 from __future__ import annotations

@@ -39,13 +39,14 @@ from pipeline.record import Recorder
 from pipeline.report import Report
 from pipeline.run_model import Model
 from pipeline.run_report import Outcome
+from pipeline.situating import Situating
 from pipeline.stages import ingest
 from pipeline.stages.chunk import ChunkParams
 from pipeline.store import Collection, VectorLog
 from pipeline.workers import WorkerPool
 
 if TYPE_CHECKING:
-    from pipeline import quality
+    from pipeline import question_sets
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class _Run:
     limit: TimeLimit
     unread: list[ingest.Due] = field(default_factory=list)  # what the time limit left out, and
     unchunked: int = 0  # shards
-    questions: tuple[quality.Question, ...] = field(init=False)
+    questions: tuple[question_sets.Line, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.questions = ()
@@ -137,8 +138,7 @@ class _Run:
 
     async def go(self) -> Report:
         if self.scanned is not None:
-            unseen = sum(due.previous is None for due in self.scanned.plan.due)  # each may be one of them, moved
-            changes.guard(self.scanned, len(self.scanned.plan.gone) - unseen, self.request.max_delete)
+            changes.early_guard(self.scanned, self.request.max_delete)
         model = await run_model.open_model(
             self.settings, self.collection, self.request.stages, self.progress, pull=self.request.pull
         )
@@ -165,8 +165,8 @@ class _Run:
                 )
                 await self._stages(context, model)
         finally:
-            if model is not None and model.embedder is not None:
-                await model.embedder.aclose()
+            if model is not None:
+                await model.aclose()
 
     def _check_space(self, spec: EmbedderSpec) -> None:
         files = unfinished.to_be_read(self.scanned) if self.scanned is not None else []
@@ -177,7 +177,8 @@ class _Run:
         given_up = sum(failure.stage == "embed" for failure in report.failures)
         lacking = report.chunks - report.vectors - given_up if "embed" in self.request.stages else 0
         held = self.outcome.publication.note.held if self.outcome.publication is not None else 0
-        if not self.limit.begin.over() or not (self.unread or self.unchunked or lacking > 0 or held):
+        ended = self.limit.begin.over() or (self.limit.is_set and self.unchunked > 0)  # sentences end before the rest
+        if not ended or not (self.unread or self.unchunked or lacking > 0 or held):
             return report
         return replace(
             report, incomplete=True, files_left=len(self.unread), chunks_left=max(0, lacking), documents_held=held
@@ -193,7 +194,7 @@ class _Run:
                 if model is not None and "chunk" in stages:
                     params = live.chunk_params(self.settings, model.spec)
                     tokenizer = live.tokenizer_path(self.collection, model.spec)
-                    group.create_task(self._chunk(context, params, tokenizer, shards, chunked))
+                    group.create_task(self._chunk(context, model, params, tokenizer, shards, chunked))
                 elif model is not None and "embed" in stages:
                     group.create_task(self._chunked_already(model.spec, shards, chunked))
                 if model is not None and "embed" in stages:
@@ -264,7 +265,7 @@ class _Run:
         self.unread = unfinished.unread(scanned, done.rows)
         reached = unfinished.reached(scanned, self.unread)
         fates, notes = changes.commit(self.collection, reached, done, self.request.max_delete)
-        carried = sum(item.previous is not None and item.previous["status"] == "ok" for item in self.unread)
+        carried = sum(ingest.is_document(row) for item in self.unread for row in item.before)
         carried += len(scanned.plan.gone) - len(reached.plan.gone)
         self.outcome.fates = fates | {"unchanged": fates["unchanged"] - carried}
         self.outcome.notes += notes
@@ -282,9 +283,21 @@ class _Run:
         return not due and not self.request.retry and self._complete(spec)
 
     async def _chunk(
-        self, context: Context, params: ChunkParams, tokenizer: Path | None, names: Names, out: Names
+        self,
+        context: Context,
+        model: Model,
+        params: ChunkParams,
+        tokenizer: Path | None,
+        names: Names,
+        out: Names,
     ) -> None:
-        self.unchunked = await executor.chunk_shards(context, params, tokenizer, names, out)
+        if model.author is None:
+            self.unchunked = await executor.chunk_shards(context, params, tokenizer, names, out)
+            return
+        pass_ = Situating(context, model.spec, params, tokenizer, model.author, retry=self.request.retry)
+        await pass_.run(names, out)
+        self.unchunked = pass_.done.left
+        self.outcome.notes += pass_.done.notes()
 
     async def _chunked_already(self, spec: EmbedderSpec, names: Names, out: Names) -> None:
         """`embed` without `chunk`: what has a chunk file goes on, what has none is said."""

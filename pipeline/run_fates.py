@@ -1,4 +1,7 @@
-"""Files by name and fate: one snapshot against the one before it. The counts are `stages.ingest.fates`'s."""
+"""Files, and the documents in them, by name and fate: one snapshot against the one before it.
+
+The counts are `stages.ingest.fates`'s.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,7 @@ def _said(table: pa.Table) -> Any:
 
 
 def _ok(files: dict[str, _File]) -> Iterator[str]:
-    return (uri for uri, file in sorted(files.items()) if file[0] == "ok")
+    return (uri for uri, file in sorted(files.items()) if file[0] == "ok" and file[1])
 
 
 def _moves(old: dict[str, _File], new: dict[str, _File]) -> Iterator[tuple[str, str]]:

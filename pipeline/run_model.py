@@ -5,19 +5,33 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from pipeline import config, errors, opening
+from pipeline import config, errors, opening, situating
 from pipeline.models import Embedder, EmbedderSpec, Storage, resolve
 from pipeline.progress import Progress
+from pipeline.situating import Author
 from pipeline.store import Collection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """Who embeds in this run; `embedder` is None when no stage needs one. `note`: what the user should know of it."""
+    """Who embeds in this run; `embedder` is None when no stage needs one. `note`: what the user should know of it.
+
+    `author`: who writes sentences before the chunks, None for nobody.
+    """
 
     spec: EmbedderSpec
     embedder: Embedder | None = None
     note: str = ""
+    author: Author | None = None
+
+    async def aclose(self) -> None:
+        """Let go of the servers."""
+        try:
+            if self.embedder is not None:
+                await self.embedder.aclose()
+        finally:
+            if self.author is not None:
+                await self.author.aclose()
 
 
 async def open_model(
@@ -34,6 +48,36 @@ async def open_model(
     recorded = collection.embedder()
     if not stages & {"chunk", "embed", "index"}:
         return None
+    model = await _opened(settings, collection, stages, progress, recorded, pull=pull)
+    model = await with_author(settings, model, recorded)
+    if model.embedder is not None:
+        collection.set_embedder(model.spec)
+    return model
+
+
+async def with_author(settings: config.Settings, model: Model, known: EmbedderSpec | None) -> Model:
+    """`model` with who writes sentences before the chunks, where the settings want it; closed if there is nobody.
+    `known`: who wrote them so far. Raises as `situating.find_author`.
+    """
+    try:
+        author = await find_author(settings, known)
+    except BaseException:
+        await model.aclose()
+        raise
+    spec = dataclasses.replace(model.spec, situated_by=author.made_by if author is not None else "")
+    return dataclasses.replace(model, spec=spec, author=author)
+
+
+async def _opened(
+    settings: config.Settings,
+    collection: Collection,
+    stages: frozenset[str],
+    progress: Progress,
+    recorded: EmbedderSpec | None,
+    *,
+    pull: bool,
+) -> Model:
+    """The embedder alone."""
     if "embed" not in stages and recorded is not None:
         return Model(spec=recorded)
     if stages == {"index"}:
@@ -48,8 +92,16 @@ async def open_model(
     spec = dataclasses.replace(choice.embedder.spec, storage=storage)
     if choice.tokenizer is not None:
         collection.keep_tokenizer(spec.tokenizer, choice.tokenizer)
-    collection.set_embedder(spec)
     return Model(spec=spec, embedder=choice.embedder, note=choice.note or "")
+
+
+async def find_author(settings: config.Settings, recorded: EmbedderSpec | None) -> Author | None:
+    """Who writes sentences by these settings, None for nobody. `recorded`: of the collection; raises as
+    `situating.find_author`.
+    """
+    if not settings.chunk.contextual:
+        return None
+    return await situating.find_author(settings, recorded.situated_by if recorded is not None else "")
 
 
 async def would_choose(settings: config.Settings, collection: Collection) -> tuple[EmbedderSpec, str]:
@@ -59,11 +111,16 @@ async def would_choose(settings: config.Settings, collection: Collection) -> tup
         PipelineError: as `resolve.open_embedder`, where the collection has no model yet.
     """
     recorded = collection.embedder() if collection.exists else None
+    author = await find_author(settings, recorded)
+    situated_by = author.made_by if author is not None else ""
+    if author is not None:
+        await author.aclose()
     if recorded is not None:
-        return recorded, ""
+        return dataclasses.replace(recorded, situated_by=situated_by), ""
     choice = await resolve.open_embedder(settings, None, bulk=False)
     await choice.embedder.aclose()
-    return dataclasses.replace(choice.embedder.spec, storage=settings.embed.storage), choice.note or ""
+    spec = dataclasses.replace(choice.embedder.spec, storage=settings.embed.storage, situated_by=situated_by)
+    return spec, choice.note or ""
 
 
 def _storage(settings: config.Settings, recorded: EmbedderSpec | None) -> Storage:

@@ -155,13 +155,18 @@ def scan(folders: Sequence[Path], rules: Rules, *, list_folder: ListFolder = os.
         ConfigError: a rule is no gitignore pattern.
     """
     walker = _Walker(rules, list_folder)
-    prefixes = _prefixes(folders)
-    for folder, prefix in zip(folders, prefixes, strict=True):
+    prefixes_ = prefixes(folders)
+    for folder, prefix in zip(folders, prefixes_, strict=True):
         walker.walk(os.fsencode(folder), prefix)
-    return walker.result(prefixes)
+    return walker.result(prefixes_)
 
 
-def _prefixes(folders: Sequence[Path]) -> list[str]:
+def prefixes(folders: Sequence[Path]) -> list[str]:
+    """What the uris of each source folder begin with.
+
+    Raises:
+        SourceError: two of the folders have the same name.
+    """
     if len(folders) == 1:
         return [""]
     names = [folder.resolve().name for folder in folders]

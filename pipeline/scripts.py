@@ -25,3 +25,13 @@ def is_foreign(text: str, languages: Sequence[str]) -> bool:
     """Whether a model that knows these languages (none named: many) cannot read `text`."""
     written = language(text)
     return bool(written and languages) and written not in languages
+
+
+def same_script(question: str, text: str) -> bool:
+    """Whether `text` may be in the language of `question`, as far as characters tell: Chinese and Japanese share some.
+    True for what has hardly any letters.
+    """
+    if sum(map(len, WORD.findall(text))) < 12:
+        return True
+    asked, said = language(question), language(text)
+    return asked == said or {asked, said} == {"zh", "ja"}

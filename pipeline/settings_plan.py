@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import changes, config, dry_run, forecast, live, opening, run
+from pipeline import changes, config, dry_run, errors, forecast, live, opening, run
 from pipeline.executor import Context
 from pipeline.models import EmbedderSpec, resolve
 from pipeline.progress import Progress
@@ -67,12 +67,17 @@ def plan(
 
     Raises:
         NoIndex: there is no collection. SourceError: files would have to be read, and their folder is not there.
-        PipelineError: another model is asked for, and cannot be looked at.
+        UsageError: with chunk.contextual nobody can tell. PipelineError: another model cannot be looked at.
     """
     collection = opening.collection_of(now)
     if not collection.exists or collection.embedder() is None:
         raise opening.nothing(now)
     collection.check_version()
+    if new.chunk.contextual:
+        raise errors.UsageError(
+            "What is embedded with chunk.contextual depends on sentences that nobody has written yet.",
+            "`pipeline run --dry-run` with these settings counts the calls and the chunks.",
+        )
     with tempfile.TemporaryDirectory(prefix="pipeline-plan-") as folder:
         return asyncio.run(_plan(now, new, changed, collection, progress, Path(folder)))
 
@@ -97,7 +102,9 @@ async def _plan(
         found = dry_run.Files()
         if sources is not None and due:
             found = await dry_run.preview(context, sources.found.files, due, cost, params, tokenizer)
-        shards = _untouched(collection, {*dropped, *found.fates})
+        dropped |= {row["uri"] for item in due for row in item.inside if row["uri"] not in found.rows}
+        no_text = {uri for uri, row in found.rows.items() if row["doc_hash"] is None}
+        shards = _untouched(collection, {*dropped, *found.fates, *no_text})
         to_chunk = await forecast.add_documents(context, params, tokenizer, shards, cost)
     before = live.of_snapshot(collection.snapshot())
     tokens = sum(cost.tokens.values())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline import changes, config, errors, executor, forecast, left_out, live, opening, readers, tasks
 from pipeline.models import EmbedderSpec
+from pipeline.readers import containers
 from pipeline.scan import File
 from pipeline.stages import ingest
 from pipeline.store import Collection, Snapshot
@@ -25,6 +26,7 @@ from pipeline.workers import WorkerPool
 Verdict = Literal["unchanged", "touched", "new", "moved", "changed", "deleted", "rejected", "unreadable", "left out"]
 
 SHOWN = 100  # characters of a chunk's text
+SHOWN_INSIDE = 5  # documents of a file that cannot be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +101,8 @@ def _place(path: Path, folders: Sequence[Path], prefixes: Sequence[str], known: 
                 return _Place(folder=folder, relative=relative, uri=prefix + relative)
     name = path.as_posix()
     for folder, prefix in [] if path.is_absolute() else places:  # as `search` names it
-        if name.startswith(prefix) and (
-            pc.any(_is(known, name)).as_py() or (folder / name.removeprefix(prefix)).exists()
-        ):
+        file = folder / containers.split(name.removeprefix(prefix))[0]
+        if name.startswith(prefix) and (pc.any(_is(known, name)).as_py() or file.exists()):
             return _Place(folder=folder, relative=name.removeprefix(prefix), uri=name)
     raise errors.UsageError(
         f"{path} lies in none of this collection's folders: {', '.join(map(str, folders))}.",
@@ -122,6 +123,16 @@ def _row(snapshot: Snapshot, uri: str) -> ingest.Row | None:
     return rows[0] if rows else None
 
 
+def _file_of(uri: str, files: Sequence[str], row: ingest.Row | None) -> str:
+    """The file that holds the document `uri`; `uri` itself for a file."""
+    known, at = frozenset(files), uri.find(containers.SEPARATOR)
+    while at >= 0 and uri not in known:
+        if uri[:at] in known:
+            return uri[:at]
+        at = uri.find(containers.SEPARATOR, at + 1)
+    return row["container"] or uri if row is not None else uri if uri in known else containers.split(uri)[0]
+
+
 class _Case:
     def __init__(
         self,
@@ -138,36 +149,50 @@ class _Case:
         self._place = place
         self._spec = collection.embedder()
         self._row = _row(snapshot, place.uri)
+        self._file_uri = _file_of(place.uri, scanned.found.files.uris, self._row)
+        self._member = place.uri.removeprefix(self._file_uri).removeprefix(containers.SEPARATOR)
 
     def _say(self, verdict: Verdict, summary: str, *causes: str) -> Why:
         return Why(uri=self._place.uri, verdict=verdict, summary=summary, causes=causes)
 
     def explain(self) -> Why:
-        uri, path = self._place.uri, self._place.folder / self._place.relative
+        uri = self._file_uri
         for refused in self._scanned.refused:
             if uri == refused.uri or uri.startswith(f"{refused.uri}/"):
                 stays = "; what was known of it stays searchable" if refused.kept else ""
                 return self._say("unreadable", f"{refused.uri}: {refused.kind}: {refused.reason}{stays}")
         files = self._scanned.found.files
         if uri not in files.uris:
-            return self._absent(path)
+            return self._absent()
         file = files[files.uris.index(uri)]
         due = next((item for item in self._scanned.plan.due if item.uri == uri), None)
         return self._kept() if due is None else self._due(file, due)
 
-    def _absent(self, path: Path) -> Why:
-        rule = left_out.rule(changes.scan_rules(self._settings), self._place.folder, self._place.relative)
+    def _absent(self) -> Why:
+        inside = len(self._place.uri) - len(self._file_uri)
+        relative = self._place.relative[: len(self._place.relative) - inside]
+        path = self._place.folder / relative
         there = os.path.lexists(path)
         if self._row is None and not there:
             raise errors.UsageError(f"There is no file {path}.", "Check its name.")
         gone = ("it was searchable until now: its rows would be dropped",) if self._row and self._row["doc_id"] else ()
         if not there:
             return self._say("deleted", "it is not there any more", *gone)
+        rule = left_out.rule(changes.scan_rules(self._settings), self._place.folder, relative)
+        if rule.startswith("no reader knows") and containers.may_be_archive(relative):
+            rule = f"{rule}: archives are read if readers.archives = true"
         return self._say("left out", rule or "it is no regular file", *gone)
+
+    def _not_inside(self) -> errors.UsageError:
+        return errors.UsageError(
+            f"There is no document {self._member} in {self._file_uri}.",
+            f"`pipeline inspect {self._file_uri}` lists what is in it; files of unknown kinds are left out.",
+        )
 
     def _kept(self) -> Why:
         row = self._row
-        assert row is not None
+        if row is None:
+            raise self._not_inside()
         if row["status"] != "ok":
             reason = next((r["reason"] for r in self._rejects("ingest") if r["uri"] == row["uri"]), "")
             return self._say(
@@ -175,7 +200,18 @@ class _Case:
                 f"{row['status']}: {reason}",
                 f"it is read again when it changes, or by `pipeline retry`; {self._since('status', 'content_hash')}",
             )
-        return self._with_chunks(self._say("unchanged", self._since("doc_hash")), self._cut(row), changed=False)
+        said = self._say("unchanged", self._since("content_hash", "doc_hash"), *self._holds())
+        return self._with_chunks(said, self._cut(row), changed=False) if row["shard"] is not None else said
+
+    def _holds(self) -> Iterator[str]:
+        """What is inside the file, in a sentence."""
+        table = self._snapshot.table
+        rows = table.filter(_is(table["container"], self._place.uri)).to_pylist()
+        failed = [row for row in rows if row["status"] != "ok"]
+        if rows:
+            names = ", ".join(f"{row['uri']} ({row['status']})" for row in failed[:SHOWN_INSIDE])
+            which = f"; {len(failed):,} cannot be read: {names}" if failed else ""
+            yield f"it holds {len(rows):,} {'document' if len(rows) == 1 else 'documents'}{which}"
 
     def _since(self, *columns: str) -> str:
         """Such as "unchanged since snapshot 12 (2026-11-21 02:30)": as far back as snapshots are kept."""
@@ -193,26 +229,45 @@ class _Case:
         return f"unchanged since snapshot {oldest.number} ({at}){more}"
 
     def _due(self, file: File, due: ingest.Due) -> Why:
-        read, rows = self._read(file)
-        row = due.previous
-        if row is not None and due.known_hash == read.content_hash and _is_as(file, row):
+        row = self._row
+        if due.previous is not None and self._is_same(file, due):
             return self._kept()  # looked into by a run only because it was so young at the last one
+        read, rows = self._read(file)
         if read.row is None:
-            return self._say("rejected", f"{read.kind}: {read.reason}", *self._causes(due, read))
+            return self._without_text(due, read)
         if row is not None and row["status"] == "ok" and row["doc_hash"] == read.row["doc_hash"]:
             summary = "it was touched, its content is the same"
-            if not due.known_hash or row["content_hash"] != read.content_hash:
-                summary = f"{', '.join(self._causes(due, read))}; the text is the same"
+            if row["content_hash"] == read.content_hash and self._member:
+                summary = "its file is looked into again, its content is the same"
+            elif not due.known_hash or row["content_hash"] != read.content_hash:
+                summary = f"{', '.join(self._causes(read))}; the text is the same"
             return self._with_chunks(self._say("touched", summary), rows, changed=False)
         verdict: Verdict = "changed" if row is not None else "new"
         moved = [old["uri"] for old in self._scanned.plan.gone if old["content_hash"] == read.content_hash]
         if row is None and moved:
             return self._with_chunks(self._say("moved", f"it was {moved[0]}"), rows, changed=True)
-        causes = self._causes(due, read)
+        causes = self._causes(read)
         return self._with_chunks(self._say(verdict, causes[0], *causes[1:]), rows, changed=True)
 
-    def _causes(self, due: ingest.Due, read: tasks.Read) -> list[str]:
-        row, found = due.previous, []
+    def _is_same(self, file: File, due: ingest.Due) -> bool:
+        """Whether the file is what it was, though it has to be opened to know."""
+        known = due.known_hash != "" and due.previous is not None and _is_as(file, due.previous)
+        return known and tasks.hash_file(file.path, file.size) == due.known_hash
+
+    def _without_text(self, due: ingest.Due, read: tasks.Read) -> Why:
+        """A failure, a file that only holds documents, or a document that is not in its file any more."""
+        if read.kind == "vanished" and self._member:
+            if self._row is None:
+                raise self._not_inside()
+            return self._say("deleted", f"it is no longer in {self._file_uri}")
+        causes = self._causes(read)
+        if read.kind != "ok":
+            return self._say("rejected", f"{read.kind}: {read.reason}", *causes)
+        each = f"what is in it is listed by `pipeline inspect {self._file_uri}`"
+        return self._say("changed" if due.previous is not None else "new", causes[0], *causes[1:], each)
+
+    def _causes(self, read: tasks.Read) -> list[str]:
+        row, found = self._row, []
         if row is None:
             return ["it was not there at the last snapshot"]
         if row["content_hash"] != read.content_hash:
@@ -221,7 +276,7 @@ class _Case:
             found.append(f"its reader changed: {row['reader']} -> {read.reader}")
         if row["status"] != "ok":
             found.append(f"it could not be read at the last snapshot ({row['status']})")
-        return found or ["its text changed"]
+        return found or ["its text changed" if read.row is not None else "what is in it may have changed"]
 
     # -- chunks
 
@@ -229,16 +284,16 @@ class _Case:
         return forecast.tokenizer_of(self._collection, spec)
 
     def _read(self, file: File) -> tuple[tasks.Read, list[dict[str, Any]]]:
-        """The file as it is now, and its chunks (none before a model was chosen)."""
+        """The document as it is now, and its chunks (none before a model was chosen)."""
         options = changes.reader_options(self._settings)
         timeout_s = 2 * executor.read_timeout_s(self._settings, file.size)
-        words: tuple[Any, ...] = ("pipeline.tasks:read", file.path, executor.seen(file), options, "")
+        words: tuple[Any, ...] = ("pipeline.tasks:read_one", file.path, executor.seen(file), options)
         if self._spec is not None:
             params = live.chunk_params(self._settings, self._spec)
-            words = ("pipeline.tasks:inspect", *words[1:4], params, self._tokenizer(self._spec))
+            words = ("pipeline.tasks:inspect", *words[1:], params, self._tokenizer(self._spec))
         try:
             with WorkerPool(1, memory_mb=self._settings.readers.memory_mb) as pool:
-                found = pool.submit(*words, timeout_s=timeout_s).result()
+                found = pool.submit(*words, self._member, timeout_s=timeout_s).result()
         except errors.WorkerError as error:
             reader = readers.reader_of(file.uri, options)
             found = tasks.Read(

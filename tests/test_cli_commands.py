@@ -234,6 +234,53 @@ def test_search_with_json_lists_hits(built: Path, mode: str) -> None:
     assert result.stderr == ""
 
 
+def search(built: Path, *arguments: str) -> Result:
+    return invoke(built, "--data", str(built / "data"), "search", "days of annual leave or snow", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("where", "paths"),
+    [
+        ([], ["leave.md", "safety.md"]),
+        (["path=leave.md"], ["leave.md"]),
+        (["path=docs/leave.md"], ["leave.md"]),  # the folder as its user knows it
+        (["path!=leave.md", "type=md"], ["safety.md"]),
+        (["modified>1h"], ["leave.md", "safety.md"]),
+        (["modified<2020"], []),
+        (["heading~SNOW", "modified>=today"], ["safety.md"]),
+    ],
+)
+def test_search_within_filters(built: Path, where: list[str], paths: list[str]) -> None:
+    result = search(built, "--json", *(word for one in where for word in ("--where", one)))
+    assert result.exit_code == 0, result.stderr
+    assert sorted(hit["path"] for hit in json.loads(result.stdout)["hits"]) == paths
+
+
+def test_a_filter_that_cannot_be_read_is_a_usage_error_with_the_fields(built: Path) -> None:
+    result = search(built, "--where", "pge<=3")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no field 'pge'" in result.stderr
+    assert "page=3-7" in result.stderr
+    nothing = search(built, "--where", "type=pdf")
+    assert (nothing.exit_code, nothing.stdout) == (0, "")
+    assert "No passage matches within these filters" in nothing.stderr
+
+
+def test_search_explains_itself(built: Path) -> None:
+    text = search(built, "--explain", "--where", "path~SAFETY").stdout
+    for said in (
+        "tokens     6: days | of | annual",
+        "words      days of annual leave",
+        "filters    path~SAFETY: 1 of 2",
+    ):
+        assert said in text
+    assert "the filters leave it out  leave.md" in text
+    told = json.loads(search(built, "--explain", "--json", "--per-document", "1").stdout)
+    assert told["explain"]["model"] == "all-minilm-l6-v2"
+    assert {"embed", "open", "vector", "text", "fuse"} <= set(told["explain"]["ms"])
+    assert "explain" not in json.loads(search(built, "--json").stdout)
+
+
 @pytest.mark.parametrize("number", ["0", "x", "1001"])
 def test_a_number_of_hits_that_is_none_is_refused(built: Path, number: str) -> None:
     result = invoke(built, "--data", str(built / "data"), "search", "x", "--top-k", number)
@@ -292,7 +339,7 @@ def test_no_answer_in_the_documents_is_4(built: Path) -> None:
     plain = invoke(built, *line)
     assert plain.exit_code == 4
     assert "Nearest passages:" in plain.stdout
-    assert "search 'Which enzyme" in plain.stderr
+    assert "ask --force 'Which enzyme" in plain.stderr
     told = invoke(built, *line, "--json")
     assert (told.exit_code, json.loads(told.stdout)["abstained"]) == (4, True)
 

@@ -193,29 +193,6 @@ def hit(**fields: Any) -> Hit:
     return Hit(**(base | fields))
 
 
-def test_hits_are_numbered_with_place_and_score() -> None:
-    plain = hit(path="notes.txt", page=None, heading="", score=0.5, also_in=("b.txt", "c.txt"))
-    assert list(render.hits([hit(), plain], 80)) == [
-        "1. handbook.pdf · p.3 · Leave > Annual · 0.83",
-        "   Twenty-five days.",
-        "2. notes.txt · 0.50",
-        "   Twenty-five days.",
-        "   also in b.txt, c.txt",
-    ]
-
-
-@pytest.mark.parametrize(("text", "width"), [("word " * 200, 60), ("积雪超过三十厘米" * 50, 30), ("x" * 5000, 60)])
-def test_a_snippet_is_three_lines_that_fit(text: str, width: int) -> None:
-    lines = render.snippet(text, 60)
-    assert len(lines) == render.SNIPPET_LINES
-    assert all(len(line) <= width for line in lines)
-    assert lines[-1].endswith("...")
-
-
-def test_a_snippet_is_safe_and_on_its_own_lines() -> None:
-    assert render.snippet("a\x1b[31mred\n\n\tb\x07", 60) == ["ared b"]
-
-
 def test_sources_are_told_by_whether_the_answer_cites_them() -> None:
     passages = (Source(number=1, hit=hit(), cited=False), Source(number=2, hit=hit(path="b.md", page=None), cited=True))
     assert list(render.sources(Answer(text="x [2]", sources=passages))) == [

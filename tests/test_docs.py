@@ -104,9 +104,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def readme_commands() -> list[list[str]]:
-    """Every `pipeline …` command line in the README, in a code block or between backticks, in words."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.splitlines()] + re.findall(r"`(pipeline [^`]+)`", README)
+    """Every `pipeline …` command line in the README and the guides, in a code block or between backticks, in words."""
+    told = "\n".join([README, *(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("dify*.md")))])
+    blocks = re.findall(r"^```sh\n(.*?)^```", told, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines()] + re.findall(r"`(pipeline [^`]+)`", told)
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("pipeline ")]
 
 
@@ -130,6 +131,16 @@ def test_readme_make_targets_exist() -> None:
     assert {"embed", "test", "ask", "check"} <= named <= targets
 
 
+def test_the_guide_to_dify_says_the_same_in_both_languages() -> None:
+    """As many headings, blocks of commands, rows of tables and steps, and the same variables."""
+    pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("dify.md", "dify.zh.md")]
+    for pattern in (r"^#+ ", r"^```", r"^\| ", r"^\d\. "):
+        english, chinese = (len(re.findall(pattern, page, re.MULTILINE)) for page in pages)
+        assert english == chinese, pattern
+    english, chinese = (set(re.findall(r"\b[A-Z][A-Z0-9]+(?:_[A-Z]+)+\b", page)) for page in pages)
+    assert english == chinese
+
+
 def test_links_between_files_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
         for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
@@ -148,3 +159,15 @@ def test_ci_runs_the_readme_s_test_command() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "make test" in README
     assert script.splitlines()[-1] == "make test"
+
+
+def test_the_container_is_built_from_what_is_there() -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = [word for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for word in line.split()[:-1]]
+    assert copied
+    assert all((ROOT / name).exists() for name in copied)
+    kept = (ROOT / ".dockerignore").read_text(encoding="utf-8")
+    assert all(f"!{name}\n" in kept for name in copied)
+    port = str(config.ServeSettings().port)
+    assert f"EXPOSE {port}\n" in text
+    assert f'["127.0.0.1:{port}:{port}"]' in (ROOT / "compose.yaml").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import answer, config, query, run, search
+from pipeline import answer, asking, config, query, run, search
 from pipeline.progress import Silent
 from pipeline.report import Report
 from pipeline.stages import ingest
@@ -107,7 +107,7 @@ def test_the_readme_s_questions_are_answered(built: Built) -> None:
         without = settings.__class__(
             data=settings.data, embed=settings.embed, generate=config.GenerateSettings(provider="none")
         )
-        last = [event async for event in query.ask(without, question)][-1]
+        last = [event async for event in asking.ask(without, question)][-1]
         assert isinstance(last, answer.Answer)
         return last
 

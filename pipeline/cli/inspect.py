@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +30,8 @@ def inspect(state: State, file: Path, blocks: bool, page: Path | None) -> int:
     """Show how FILE is read, cut into chunks and sent to the model.
 
     Writes nothing to the collection, and FILE need not be in it. Exit code 3: the file cannot be read.
+
+    What a mail or an archive holds is listed; each of it is a FILE too: mail.eml!/report.pdf, box.zip!/notes/a.md.
     """
     settings = state.load().settings
     from pipeline import inspection
@@ -42,7 +46,8 @@ def inspect(state: State, file: Path, blocks: bool, page: Path | None) -> int:
 
         complain(f"{plain(found.file)}: {found.kind}: {plain(found.reason)}")
     else:
-        for line in _blocks(found) if blocks else _chunks(found):
+        shown = _blocks(found) if blocks else _chunks(found)
+        for line in itertools.chain(shown, _inside(found, file)):
             if not state.quiet:
                 click.echo(line, color=color())
     if page is not None and found.kind == "ok":
@@ -60,10 +65,29 @@ def _write(page: Path, found: Inspection) -> None:
         raise errors.UsageError(f"{page}: {error.strerror}.", "Name a file that can be written.") from error
 
 
-def _head(found: Inspection) -> Iterator[str]:
+def _inside(found: Inspection, file: Path) -> Iterator[str]:
     from pipeline.cli.render import plain
 
-    yield f"{plain(found.file)}: {found.media_type}, read by {found.reader}"
+    if not found.inside:
+        return
+    yield ""
+    yield f"{len(found.inside):,} {'document' if len(found.inside) == 1 else 'documents'} inside:"
+    for entry in found.inside:
+        size = f"{entry.bytes:,} bytes" if entry.kind == "ok" else f"{entry.kind}: {plain(entry.reason)}"
+        yield f"  {plain(entry.path)} · {size}"
+    first = next((entry for entry in found.inside if entry.kind == "ok"), None)
+    if first is not None:
+        yield f"One of them: pipeline inspect {shlex.quote(plain(f'{file}!/{first.path}'))}"
+
+
+def _head(found: Inspection) -> Iterator[str]:
+    from pipeline import readers
+    from pipeline.cli.render import plain
+
+    media_type = f"{found.media_type}, " if found.media_type else ""
+    yield f"{plain(found.file)}: {media_type}read by {found.reader}"
+    if media_type and (promised := readers.promised(found.file)) not in ("", found.media_type):
+        yield f"its name says {promised}: read as what it is"
     if found.title:
         yield f"title: {plain(found.title)}"
 
@@ -86,6 +110,8 @@ def _chunks(found: Inspection) -> Iterator[str]:
     from pipeline.inspection_page import describe
 
     yield from _head(found)
+    if not found.text:
+        return
     tokens = sum(chunk.tokens for chunk in found.chunks)
     yield f"{len(found.text):,} characters, {len(found.chunks):,} chunks, {tokens:,} tokens for {found.model}"
     for number, chunk in enumerate(found.chunks, 1):

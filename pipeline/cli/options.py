@@ -94,3 +94,39 @@ def json_output(function: Callable[..., Any]) -> Callable[..., Any]:
         "--json", is_flag=True, expose_value=False, callback=_keep_attribute, help="Print one JSON object."
     )
     return option(function)
+
+
+WHERE = ("path=", "path~", "type=", "title~", "heading~", "page=", "page<=", "page>=", "modified>", "modified<")
+
+
+def where(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--where`, repeatable: to be read by `filters.parse`, as `where: tuple[str, ...]`."""
+    option = click.option(
+        "--where",
+        multiple=True,
+        metavar="FILTER",
+        shell_complete=lambda _ctx, _param, typed: [name for name in WHERE if name.startswith(typed)],
+        help="Only passages of: path=docs/2026/, path=*.pdf, type=pdf, heading~leave, 'page<=3', 'modified>7d'. "
+        "May be repeated; all must hold.",
+    )
+    return option(function)
+
+
+def reranker(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--rerank` and `--no-rerank`, kept as the setting."""
+    chosen = click.option(
+        "--rerank",
+        metavar="MODEL",
+        expose_value=False,
+        callback=_keep_reranker,
+        help="Let a cross-encoder order the best passages: a folder with model.onnx, or a server's URL.",
+    )
+    none = click.option(
+        "--no-rerank", is_flag=True, expose_value=False, callback=_keep_reranker, help="Leave it out where one is set."
+    )
+    return chosen(none(function))
+
+
+def _keep_reranker(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value is not None and value is not False:
+        ctx.ensure_object(state.State).flags["search.rerank"] = "" if value is True else value

@@ -24,6 +24,7 @@ _FEEDING = ("files", "chunks")  # while these run, more texts will be due than a
 LABELS = {
     "files": "reading",
     "chunks": "chunking",
+    "contexts": "situating",
     "texts": "embedding",
     "rows": "indexing",
     "pull": "pulling",

@@ -1,12 +1,10 @@
-"""What people read: reports, status and hits as lines of text. Data in, lines out; prints nothing.
+"""What people read: reports, status and sources as lines of text. Data in, lines out; prints nothing.
 
 Names of files, headings and texts come from the documents, so none reaches a terminal without `plain`.
 """
 
 from __future__ import annotations
 
-import textwrap
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,11 +14,11 @@ from pipeline.report import Failure, Pending, Planned, Report, Status
 
 if TYPE_CHECKING:
     from pipeline.answer import Answer
+    from pipeline.calibration import Judgement
     from pipeline.search import Hit
 
 SHOWN = 10  # failures and fates named before "and n more"
 FATES = ("new", "changed", "moved", "deleted", "unchanged", "failed")
-SNIPPET_LINES = 3
 QUESTION = "..."  # to be replaced by the reader
 STAGES = ("ingest", "chunk", "embed", "index")
 
@@ -164,15 +162,6 @@ def after_status(found: Status) -> str:
     return ("run" if found.folders else "run FOLDER") if due else f'ask "{QUESTION}"'
 
 
-def hits(found: Sequence[Hit], columns: int) -> Iterator[str]:
-    """Numbered hits: where each stands, its score, and the beginning of its text."""
-    for number, hit in enumerate(found, start=1):
-        yield f"{number}. {place(hit)}"
-        yield from (f"   {line}" for line in snippet(hit.text, columns - 3))
-        if hit.also_in:
-            yield f"   also in {', '.join(plain(path) for path in hit.also_in)}"
-
-
 def sources(found: Answer) -> Iterator[str]:
     """The passages behind an answer, by the numbers that it cites."""
     parts = (
@@ -185,7 +174,31 @@ def sources(found: Answer) -> Iterator[str]:
     for title, part in parts:
         if part:
             yield title
-            yield from (f"[{source.number}] {place(source.hit)}" for source in part)
+            yield from (f"[{source.number}] {place(source.hit)}{_STALE[source.stale]}" for source in part)
+
+
+_STALE = {"": "", "changed": " · changed since it was indexed", "gone": " · its file is gone"}
+
+
+def judged(found: Answer) -> Iterator[str]:
+    """Why a question was answered or refused, and what became of each sentence of the answer."""
+    if found.judgement is not None:
+        yield judgement(found.judgement)
+    for one in found.statements:
+        cited = "".join(f"[{number}]" for number in one.cites) or "nothing"
+        yield f"{_VERDICTS[one.supported] if one.cites else 'cites nothing'}: {plain(found.text[one.start : one.end])}"
+        if one.cites:
+            better = f"; [{one.better}] fits better" if one.better else ""
+            yield f"    {one.share:.0%} of its words in {cited}{better}"
+
+
+def judgement(found: Judgement) -> str:
+    """Why a model was asked, or not."""
+    verdict = "refused" if found.refused else "answered"
+    return f"Evidence {found.evidence:.2f} ({found.by}): {verdict}; below 0.50 no model is asked."
+
+
+_VERDICTS = {True: "supported", False: "not supported", None: "cannot be compared"}
 
 
 def place(hit: Hit) -> str:
@@ -193,14 +206,6 @@ def place(hit: Hit) -> str:
     page = f"p.{hit.page}" if hit.page is not None else ""
     parts = (plain(hit.path), page, plain(hit.heading), f"{hit.score:.2f}")
     return " · ".join(part for part in parts if part)
-
-
-def snippet(text: str, columns: int) -> list[str]:
-    """The beginning of a text in at most SNIPPET_LINES lines of `columns`; wide characters (CJK) take two."""
-    flat = " ".join(terminal_safe(text).split())
-    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in flat[:200]) > len(flat[:200]) / 4
-    width = max(columns // 2 if wide else columns, 20)
-    return textwrap.wrap(flat, width, max_lines=SNIPPET_LINES, placeholder=" ...")
 
 
 def plain(text: str) -> str:

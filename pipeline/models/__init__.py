@@ -32,6 +32,7 @@ class EmbedderSpec:
         tokenizer: `Tokenizer.identity` of the tokenizer that counts for this model.
         query_template, document_template: with `{text}` (and `{title}`) to be replaced.
         languages: such as ("en",); empty means many.
+        situated_by: who writes a sentence before each passage (stages.situate.made_by); "" for nobody.
         storage: what vectors are kept as. It decides what is compared with a question, so it is part of who made them.
     """
 
@@ -46,6 +47,7 @@ class EmbedderSpec:
     languages: tuple[str, ...] = ()
     native_dims: int = 0  # dims before the cut; 0: not cut
     storage: Storage = "float32"
+    situated_by: str = ""
 
     def query(self, text: str) -> str:
         """The exact text to embed for a question."""
@@ -179,6 +181,14 @@ class Generator(Protocol):
     def stream(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncIterator[Piece]: ...
 
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """A generator whose server tells who its model is: a name can move to other weights."""
+
+    @property
+    def digest(self) -> str: ...
 
 
 class Tokenizer(Protocol):

@@ -60,7 +60,7 @@ class BuiltinEmbedder:
     def __init__(self, spec: EmbedderSpec, *, folder: Path = FOLDER, threads: int = 0) -> None:
         self._spec = spec
         self._folder = folder
-        self._threads = threads or _cores()
+        self._threads = threads or cores()
         self._loading = threading.Lock()
         self._loaded_tokenizer: Any = None
         self._loaded_session: Any = None
@@ -197,5 +197,5 @@ def verified(path: Path, sha256: str) -> Path:
     return path
 
 
-def _cores() -> int:
+def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
+from pipeline import errors
 from pipeline.models import Message, Piece
-from pipeline.models.ollama_client import Server
+from pipeline.models.ollama_client import ChatLine, Server
 
 CHAT_STALL_S = 330.0  # Ollama gives a loading model 5 minutes without progress before it gives up itself
 SEED = 1
@@ -24,6 +25,7 @@ class OllamaGenerator:
         temperature: float = 0.0,
         keep_alive: str = "30m",
         stall_s: float = CHAT_STALL_S,
+        digest: str = "",
     ) -> None:
         self._server = server
         self._model = model
@@ -31,6 +33,12 @@ class OllamaGenerator:
         self._temperature = temperature
         self._keep_alive = keep_alive
         self._stall_s = stall_s
+        self._digest = digest
+
+    @property
+    def digest(self) -> str:
+        """Identity of the model's weights, as the server told it."""
+        return self._digest
 
     @property
     def model(self) -> str:
@@ -53,18 +61,20 @@ class OllamaGenerator:
 
         Raises:
             TextRejected: the conversation is longer than num_ctx.
+            TransientFault: it broke off after it had begun.
             ServerUnreachable, TransientFault, ModelMissing, ServerRefused: see ollama_errors.py.
         """
-        body = self._body(messages, max_tokens)
-        async with aclosing(self._server.chat(body, model=self._model, stall_s=self._stall_s)) as lines:
-            async for line in lines:
-                yield Piece(
-                    text=line.message.content,
-                    done=line.done,
-                    done_reason=line.done_reason,
-                    prompt_tokens=line.prompt_eval_count,
-                    answer_tokens=line.eval_count,
-                )
+        body, began = self._body(messages, max_tokens), False
+        try:
+            async with aclosing(self._server.chat(body, model=self._model, stall_s=self._stall_s)) as lines:
+                async for line in lines:
+                    began = True
+                    yield _piece(line)
+        except (errors.ServerUnreachable, errors.TransientFault) as error:
+            if not began:
+                raise
+            remedy = "Ask again. If it stops again, the server's log tells why; often its memory is full."
+            raise errors.TransientFault(error.message, remedy) from error
 
     def _body(self, messages: Sequence[Message], max_tokens: int) -> dict[str, object]:
         return {
@@ -81,3 +91,13 @@ class OllamaGenerator:
                 "seed": SEED,
             },
         }
+
+
+def _piece(line: ChatLine) -> Piece:
+    return Piece(
+        text=line.message.content,
+        done=line.done,
+        done_reason=line.done_reason,
+        prompt_tokens=line.prompt_eval_count,
+        answer_tokens=line.eval_count,
+    )

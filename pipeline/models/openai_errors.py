@@ -35,6 +35,16 @@ def message(body: bytes) -> str:
     return str(error or found.message or found.detail or "")
 
 
+def is_missing(text: str) -> bool:
+    """Whether an error text says that the server has no such model."""
+    return re.search(_MISSING, text, re.I) is not None
+
+
+def is_too_large(text: str) -> bool:
+    """Whether an error text says that a text, or a request of many, is more than the server takes."""
+    return re.search(f"{_TOO_LONG}|{_BATCH}", text, re.I) is not None
+
+
 def classify(status: int, body: bytes, *, model: str, server: str, key_name: str = "") -> errors.ModelError:
     """The error that an answer other than 200 stands for. `key_name`: the variable that holds the API key."""
     text = message(body)

@@ -114,10 +114,11 @@ async def generator(settings: config.Settings, environment: Mapping[str, str]) -
     servers = ollama_fleet.servers(settings, ollama_host.server_urls(settings.ollama, environment))
     failures: list[errors.ModelError] = []
     chosen: Server | None = None
+    digest = ""
     try:
         for server in servers:
             try:
-                await _tag(server, wanted.model)
+                digest = (await _tag(server, wanted.model)).digest
             except errors.ModelError as error:
                 failures.append(error)
                 continue
@@ -133,6 +134,7 @@ async def generator(settings: config.Settings, environment: Mapping[str, str]) -
         num_ctx=wanted.num_ctx,
         temperature=wanted.temperature,
         keep_alive=settings.ollama.keep_alive,
+        digest=digest,
     )
 
 

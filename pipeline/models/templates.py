@@ -17,4 +17,5 @@ def document(template: str, text: str, title: str = "") -> str:
 
 def embed_text(context: str, text: str, title: str, template: str) -> str:
     """The text sent to the model for one chunk row: its hash is the row's `embed_key`."""
-    return document(template, f"{context}\n{text}" if context else text, title)
+    # A context may be a sentence alone, on its second line (stages.situate).
+    return document(template, f"{context.lstrip()}\n{text}" if context else text, title)

@@ -1,7 +1,18 @@
 """What lies on disk under the data folder; nothing else builds a path there."""
 
 from pipeline.store.collection import Collection, Snapshot, own_folders
-from pipeline.store.records import Migration, Published
+from pipeline.store.records import Calibration, Migration, Published, Scale
+from pipeline.store.sentences import SentenceLog
 from pipeline.store.vectors import VectorLog
 
-__all__ = ["Collection", "Migration", "Published", "Snapshot", "VectorLog", "own_folders"]
+__all__ = [
+    "Calibration",
+    "Collection",
+    "Migration",
+    "Published",
+    "Scale",
+    "SentenceLog",
+    "Snapshot",
+    "VectorLog",
+    "own_folders",
+]

@@ -6,11 +6,13 @@
       documents/<shard>.parquet    schema.DOCUMENTS
       chunks/<fp>/<shard>.parquet  schema.CHUNKS
       vectors/<fp>/<part>.parquet  the vector log (store.vectors)
+      contexts/<fp>/<part>.parquet sentences that situate chunks, by who wrote them (store.sentences)
       embedders/<n>.json           who embeds this collection; the newest counts, and a new one is a change of model
       tokenizers/<identity>.json   of models that do not use the packaged vocabulary
       rejects/<part>.parquet       schema.REJECTS
       index/                       the LanceDB database
       published/<n>.json           publications: what readers see is what the newest says (records.Published)
+      calibrations/<n>.json        when a question is taken for unanswerable, the newest counts (records.Calibration)
       migrations/<n>.json          a change of model under way, the newest counts (records.Migration)
       runs/<time>.json             reports; read back only for the rate that `--dry-run` estimates with
       tmp/                         swept by the next writer
@@ -43,8 +45,9 @@ import pyarrow as pa
 from pipeline import errors, schema
 from pipeline.models import EmbedderSpec, Storage
 from pipeline.store import files, lock
-from pipeline.store.records import Migration, Published, Records, numbered
+from pipeline.store.records import Calibration, Migration, Published, Records, numbered
 from pipeline.store.runs import Runs
+from pipeline.store.sentences import IsSame, SentenceLog
 from pipeline.store.vectors import VectorLog
 
 VERSION = "1"
@@ -75,7 +78,7 @@ def _read_snapshot(path: Path, number: int, mtime_ns: int, size: int) -> Snapsho
     metadata = files.parquet_metadata(path)
     return Snapshot(
         number=number,
-        table=files.read_parquet(path, schema.SNAPSHOT),
+        table=files.read_parquet(path, schema.SNAPSHOT, added=("container",)),
         sources=tuple(msgspec.json.decode(metadata["sources"], type=list[str])),
         mounts=tuple(msgspec.json.decode(metadata.get("mounts", "[]"), type=list[str])),  # older ones have none
         scanned_ns=int(metadata["scanned_ns"]),
@@ -92,6 +95,7 @@ class Collection:
         self.root = data / name
         self.publications = Records(self.root / "published", self.temporary, Published)
         self.migrations = Records(self.root / "migrations", self.temporary, Migration)
+        self.calibrations = Records(self.root / "calibrations", self.temporary, Calibration)
         self._embedders = Records(self.root / "embedders", self.temporary, EmbedderSpec)
 
     # -- existence and the lock
@@ -125,6 +129,10 @@ class Collection:
                 self.temporary.mkdir(exist_ok=True)
                 files.sweep(self.temporary)
             yield
+
+    def writer(self) -> str:
+        """Who is writing now, for people; "" where nobody says so."""
+        return lock.holder(self.root / "LOCK")
 
     @property
     def temporary(self) -> Path:
@@ -182,6 +190,13 @@ class Collection:
         with files.disk_errors(found[number]):
             status = found[number].stat()
         return _read_snapshot(found[number], number, status.st_mtime_ns, status.st_size)
+
+    def sources(self, number: int) -> tuple[str, ...]:
+        """The folders of the snapshot of this number, without its files; none where it is gone."""
+        path = self.root / "snapshots" / f"{number:08d}.parquet"
+        if not path.exists():
+            return ()
+        return tuple(msgspec.json.decode(files.parquet_metadata(path)["sources"], type=list[str]))
 
     def write_snapshot(
         self, table: pa.Table, sources: Sequence[str], scanned_ns: int, mounts: Sequence[str] = ()
@@ -259,6 +274,10 @@ class Collection:
     ) -> VectorLog:
         folder = self.root / "vectors" / fingerprint
         return VectorLog(folder, self.temporary, dims, provenance, record=record, storage=storage)
+
+    def sentences(self, fingerprint: str, is_same: IsSame) -> SentenceLog:
+        """The sentences of one writer. `is_same`: whether two sketches are of one document."""
+        return SentenceLog(self.root / "contexts" / fingerprint, self.temporary, is_same)
 
     def add_rejects(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:

@@ -153,8 +153,12 @@ def read_batches(path: Path, expected: pa.Schema, rows: int) -> Iterator[pa.Reco
             yield from schema.check(table, expected, str(path)).to_batches()
 
 
-def read_parquet(path: Path, expected: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parquet(
+    path: Path, expected: pa.Schema, columns: Sequence[str] | None = None, *, added: Sequence[str] = ()
+) -> pa.Table:
     """Read `columns` (all of `expected` when None), checksums verified.
+
+    `added`: columns that files of earlier versions lack: they are null there.
 
     Raises:
         CorruptStore: missing, damaged or of another schema.
@@ -163,6 +167,9 @@ def read_parquet(path: Path, expected: pa.Schema, columns: Sequence[str] | None 
     # Not by pq.read_table: it imports pyarrow.dataset, and with it twice the time that a small file takes.
     with disk_errors(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         table = file.read(columns=wanted.names)  # those that there are, in the file's order
+    for name in added:
+        if name not in table.column_names:
+            table = table.append_column(wanted.field(name), pa.nulls(table.num_rows, wanted.field(name).type))
     if sorted(table.column_names) == sorted(wanted.names):
         table = table.select(wanted.names)
     return schema.check(table.replace_schema_metadata(None), wanted, str(path))

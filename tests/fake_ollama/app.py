@@ -49,6 +49,7 @@ class App:
     minilm: Path
     tokenizer: Path
     cost_us_per_token: float = 0.0
+    says: list[str] = field(default_factory=list)  # by the chat model, where a test decides
     vram_share: float = 1.0
     any_origin: bool = False  # as with OLLAMA_ORIGINS=*
     any_host: bool = False  # as a server does that listens to more than loopback
@@ -85,6 +86,7 @@ class App:
     def reset(self) -> None:
         """Everything as at the start but the version, cost and kind of vectors."""
         self.faults.clear()
+        self.says = []
         self.record.reset()
         self.engine.unload()
         self.engine.loads = 0

@@ -2,7 +2,7 @@
 
 The prompt is searched for numbered passages (`[1] …`). The answer is the sentence that shares most words (Chinese:
 pairs of characters) with the question, which is the last line of the last user message, and the passage's number: `Bern
-is the capital [2].` No sampling, no system prompt.
+is the capital [2].` No sampling, no system prompt. A test may also say what is answered (`says`).
 
 As in Ollama: the last line has `done`, `done_reason` and the counts; `num_predict` ends with `length`; an error after
 the first line is a line; from 0.30 a prompt over num_ctx loses its front and keeps about half of the window without a
@@ -177,7 +177,7 @@ async def _say(app: App, path: str, fields: dict[str, Any]) -> Said:
     )
     app.engine.release(runner)
     prompt, question, count = _fit(app, fields, runner.num_ctx, shift)
-    said = tokens.rough_tokens(answer_to(prompt, question))
+    said = tokens.rough_tokens(_scripted(app, fields) or answer_to(prompt, question))
     limit = options.get("num_predict")
     cut = isinstance(limit, int) and 0 < limit < len(said)
     said = said[:limit] if cut else said
@@ -190,6 +190,14 @@ async def _say(app: App, path: str, fields: dict[str, Any]) -> Said:
         load_s=load_s,
         fault=app.faults.take(("chat_error", "chat_cut"), path, _texts(fields)),
     )
+
+
+def _scripted(app: App, fields: dict[str, Any]) -> str:
+    """What a test told the model to say; "" where it told nothing."""
+    if not app.says:
+        return ""
+    said = app.says.pop(0) if len(app.says) > 1 else app.says[0]
+    return said.replace("{prompt}", str(fields["messages"][-1].get("content") or ""))
 
 
 def _fit(app: App, fields: dict[str, Any], num_ctx: int, shift: bool) -> tuple[str, str, int]:

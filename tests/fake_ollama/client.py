@@ -15,7 +15,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -224,10 +224,18 @@ class FakeOllama:
         self._checked("DELETE", f"/__fake__/faults?kind={kind}" if kind else "/__fake__/faults")
 
     def configure(
-        self, *, version: str | None = None, vectors: str | None = None, cost_us_per_token: float | None = None
+        self,
+        *,
+        version: str | None = None,
+        vectors: str | None = None,
+        cost_us_per_token: float | None = None,
+        says: Sequence[str] | None = None,
     ) -> None:
-        """Change these while it runs."""
-        self.post("/__fake__/config", {"version": version, "vectors": vectors, "cost_us_per_token": cost_us_per_token})
+        """Change these while it runs. `says`: the answers of the chat model, one after the other, the last one for all
+        that follow; `{prompt}` in one is the last message it was sent. Empty: as it answers by itself.
+        """
+        wanted = {"version": version, "vectors": vectors, "cost_us_per_token": cost_us_per_token}
+        self.post("/__fake__/config", {**wanted, "says": None if says is None else list(says)})
 
     def reset(self) -> None:
         """Forget requests and faults, unload all models, put back those of the start: for a server that several tests

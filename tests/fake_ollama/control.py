@@ -5,7 +5,7 @@ GET    /__fake__/counters   counters alone
 GET    /__fake__/faults     the faults that are set, with how often each fired
 POST   /__fake__/faults     set one, or a list
 DELETE /__fake__/faults     clear all, or with ?kind=… one kind
-POST   /__fake__/config     version, vectors, cost_us_per_token
+POST   /__fake__/config     version, vectors, cost_us_per_token, says
 POST   /__fake__/reset      forget requests and faults, unload all, back to the models of the start
 """
 
@@ -70,6 +70,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     version: str | None = None
     vectors: str | None = None
     cost_us_per_token: float | None = None
+    says: list[str] | None = None
 
 
 def _configure(app: App, body: bytes) -> dict[str, Any]:
@@ -80,6 +81,8 @@ def _configure(app: App, body: bytes) -> dict[str, Any]:
     if asked.version is not None:
         app.version = app.engine.version = Version(asked.version)
     app.vectors = asked.vectors or app.vectors
+    if asked.says is not None:
+        app.says = list(asked.says)
     if asked.cost_us_per_token is not None:
         app.cost_us_per_token = asked.cost_us_per_token
     return {"version": app.version.text, "vectors": app.vectors, "cost_us_per_token": app.cost_us_per_token}
