@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -164,9 +165,10 @@ class _Talk:
         return 0
 
     def _sources(self, _: list[str]) -> int:
+        columns = shutil.get_terminal_size((100, 24)).columns - 4
         for source in self._answered().sources:
             click.echo(f"[{source.number}] {render.place(source.hit)}", color=color())
-            for line in render_hits.snippet(source.hit.text, 96, self.said.turns[-1].searched):
+            for line in render_hits.snippet(source.hit.text, columns, self.said.turns[-1].searched):
                 click.echo(f"    {line}", color=color())
         return 0
 
