@@ -155,10 +155,11 @@ def _saved(made: object) -> bytes:
 
 
 def packed(members: dict[str, str | bytes], *, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip with these members; the same bytes at any time, as processes that share the tests must name them alike."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", compression) as archive:
+    with zipfile.ZipFile(out, "w") as archive:
         for name, content in members.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content, compression)
     return out.getvalue()
 
 
