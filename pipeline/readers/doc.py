@@ -32,6 +32,9 @@ _GUARDED = 'exec 3<&0; "$@" </dev/null >/dev/null 2>&1 & it=$!; (cat <&3 >/dev/n
 _OPTIONS = ("--headless", "--norestore", "--nologo", "--nodefault", "--nolockcheck", "--nofirststartwizard")
 _NOWHERE = "127.0.0.1:9"
 
+# A compound file (MS-CFB 2.2), or Word 2 and Word 6, which wrote without one.
+_MAGIC = (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"\xdb\xa5", b"\xdc\xa5")
+
 _ITEM = (
     '<item oor:path="/org.openoffice.{path}"><prop oor:name="{name}" oor:op="fuse"><value>{value}</value></prop></item>'
 )
@@ -65,6 +68,7 @@ def available() -> str:
 
 def refuse(data: bytes, name: str) -> build.Draft:
     """Stands in where there is no LibreOffice."""
+    _check(data)
     raise errors.DocumentError(
         "needs_libreoffice",
         "the old binary .doc format needs LibreOffice, which is not installed",
@@ -77,6 +81,7 @@ def read(data: bytes, name: str) -> build.Draft:
     program = found()
     if not program:
         return refuse(data, name)
+    _check(data)
     if _is_encrypted(data):
         raise errors.DocumentError("encrypted", "protected by a password", "Save a copy without the password.")
     from pipeline.readers import odt
@@ -84,6 +89,12 @@ def read(data: bytes, name: str) -> build.Draft:
     worker_process.more_time(LIMIT_S + 5)  # what it takes is limited here, where its children can be ended too
     with tempfile.TemporaryDirectory(prefix="pipeline-doc-", ignore_cleanup_errors=True) as folder:
         return odt.read(converted(program, data, Path(folder)), name)
+
+
+def _check(data: bytes) -> None:
+    """What is no Word file is not given to LibreOffice, which would take it for a text of some encoding."""
+    if not data.startswith(_MAGIC):
+        raise errors.DocumentError("damaged", "not a Word document", "Open it by hand to see what it is.")
 
 
 def _is_encrypted(data: bytes) -> bool:

@@ -18,7 +18,7 @@ import pytest
 from pipeline import errors, readers
 from pipeline.readers import doc
 from tests.readers import samples
-from tests.readers.helpers import paths, read, refusal
+from tests.readers.helpers import paths, read, refusal, texts
 
 OPTIONS = readers.ReaderOptions(doc="libreoffice")
 DOC = samples.compound_file([("WordDocument", b"\xec\xa5\xc1\x00" + bytes(600)), ("1Table", bytes(300))])
@@ -166,6 +166,14 @@ def test_what_it_has_read_stays_when_it_goes_and_what_it_could_not_is_read_when_
     assert readers.is_current("libreoffice-doc/1", "a.doc", without)
     assert not readers.is_current("libreoffice-doc/0", "a.doc", without)
     assert not readers.is_current(readers.reader_of("a.doc", without), "a.doc", OPTIONS)
+
+
+def test_what_is_no_word_file_is_not_given_to_it(office: FakeOffice) -> None:
+    for options in (OPTIONS, readers.ReaderOptions(doc="none")):
+        assert refusal(b"\x00\x00\x00\x01", "a.doc", options).kind == "damaged"
+        assert refusal(b"\xd0\xcf\x11\xe0" + bytes(100), "a.doc", options).kind == "damaged"
+    assert not office.log.exists()
+    assert texts(read(b"\xdb\xa5-\x00" + bytes(100), "a.doc", OPTIONS)) == ["Ice", "It is thin."]  # Word 2
 
 
 def test_a_password(office: FakeOffice) -> None:
