@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import shutil
 import socket
 import ssl
 import subprocess
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -279,6 +281,21 @@ def test_cancelling_closes_the_connection() -> None:
         await asyncio.wait_for(script.gone.wait(), 5)
 
     play(script, work)
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_cancelling_while_it_connects_leaves_no_socket_open(turns: int) -> None:
+    async def work(asked: http1.Client) -> None:
+        task = asyncio.create_task(asked.ask("GET", "/"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    with warnings.catch_warnings(record=True, action="always") as found:
+        play(Script([]), work)
+        gc.collect()
+    assert not found
 
 
 def test_closing_the_client_ends_what_is_in_flight() -> None:

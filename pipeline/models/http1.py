@@ -77,6 +77,15 @@ class Address:
         )
 
     @property
+    def is_number(self) -> bool:
+        """Whether no name has to be looked up."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+    @property
     def header(self) -> str:
         """The value of Host."""
         host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
@@ -204,7 +213,9 @@ class Client:
                     address.host,
                     address.port,
                     ssl=context,
-                    happy_eyeballs_delay=NEXT_ADDRESS_S,
+                    # A race that is cancelled just when it is won loses an open socket (CPython 3.11 to 3.13), and an
+                    # address that is written as a number has nobody to race with.
+                    happy_eyeballs_delay=None if address.is_number else NEXT_ADDRESS_S,
                 )
         except TimeoutError as error:
             why = os.strerror(error.errno) if error.errno else f"no connection within {self._connect_timeout_s:.3g} s"
