@@ -6,7 +6,6 @@ Each file is opened for itself, so that one that is torn hides none of the other
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,18 +14,20 @@ import msgspec
 from pipeline import changes, config, errors, live, scan, schema, tasks
 from pipeline.findings import NEXT_RUN, Seen, fault
 from pipeline.models import EmbedderSpec, tokens
-from pipeline.store import Collection, Migration, Published, files
-from pipeline.store.inventory import Inventory
+from pipeline.store import Calibration, Collection, Migration, Published, files
+from pipeline.store.inventory import Inventory, size_of
 
-_KINDS: dict[str, type[Published | EmbedderSpec | Migration]] = {
+_KINDS: dict[str, type[Published | EmbedderSpec | Migration | Calibration]] = {
     "embedders": EmbedderSpec,
     "published": Published,
     "migrations": Migration,
+    "calibrations": Calibration,
 }
 _LOSES = {
     "embedders": "dropped; the newest one left counts",
     "published": "dropped; the next `pipeline run` publishes again",
     "migrations": "dropped; `pipeline migrate` begins again, with the vectors that are there",
+    "calibrations": "dropped; the one before it counts, or what is built in: `pipeline evaluate --calibrate`",
 }
 
 
@@ -47,6 +48,8 @@ def records(collection: Collection, seen: Seen) -> None:
                     "record", relative(collection, path), f"damaged: {error}", _LOSES[kind], act="drop", paths=(path,)
                 )
                 continue
+            if isinstance(found, Calibration):
+                continue  # of a model that may be gone: it says nothing of what is needed
             if isinstance(found, Published):
                 seen.notes[number] = found
             chosen += [found] if isinstance(found, EmbedderSpec) else [found.spec] if found.spec is not None else []
@@ -74,8 +77,10 @@ def snapshots(collection: Collection, seen: Seen) -> None:
 
 
 def side_files(collection: Collection, seen: Seen) -> None:
-    """Rejects, tokenizers, and files that the layout does not know."""
+    """Rejects, sentences, tokenizers, and files that the layout does not know."""
     inventory = Inventory(collection)
+    for path in inventory.sentences():
+        seen.counts["sentences"] += _sentences(collection, path, seen)
     for path in inventory.rejects():
         try:
             rows = files.read_parquet(path, schema.REJECTS, ["stage", "key", "made_by"]).to_pylist()
@@ -92,6 +97,16 @@ def side_files(collection: Collection, seen: Seen) -> None:
             seen.add("tokenizer", relative(collection, path), "damaged", mends, act="drop", paths=(path,))
     for path in inventory.strangers():
         seen.add("stranger", relative(collection, path), "not a file of this program; it is not touched", damage=False)
+
+
+def _sentences(collection: Collection, path: Path, seen: Seen) -> int:
+    """How many a part of the log holds."""
+    try:
+        return files.read_parquet(path, schema.SENTENCES).num_rows
+    except errors.StoreError as error:
+        mends = "dropped; the next `pipeline run` asks the model for its sentences again"
+        seen.add("sentences", relative(collection, path), fault(error, path), mends, act="drop", paths=(path,))
+        return 0
 
 
 def _is_tokenizer(identity: str, path: Path) -> bool:
@@ -144,7 +159,7 @@ def orphans(collection: Collection, seen: Seen) -> None:
     ]
     for what, paths in groups:
         if paths:
-            size = sum(_size(path) for path in paths) / 1e3
+            size = size_of(paths).bytes / 1e3
             seen.add(
                 "orphans",
                 what,
@@ -158,9 +173,3 @@ def _others(folders: dict[str, Path], seen: Seen) -> Iterator[Path]:
     for vectors_fp, path in folders.items():
         if vectors_fp not in seen.specs:
             yield path
-
-
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(os.path.getsize(Path(at, name)) for at, _, names in os.walk(path) for name in names)  # noqa: PTH202

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import executor, lance, lance_disk, live, schema
-from pipeline.store import files
+from pipeline.store import Calibration, files
 from pipeline.store.vectors import ROW_GROUP
 from tests.command_line import invoke
 from tests.fake_ollama.client import FakeOllama
@@ -182,6 +182,15 @@ def vectors_and_table(world: World) -> None:
     halve_the_table(world)
 
 
+def torn_calibration(world: World) -> None:
+    found = Calibration(
+        spec=world.spec, mode="hybrid", scales={}, answerable=0, unanswerable=0, refused=0.0, lost=0.0, at_ms=1
+    )
+    world.collection.calibrations.append(found)
+    assert world.check().ok
+    record("calibrations")(world)
+
+
 def torn_reject(world: World) -> None:
     world.collection.add_rejects([executor.reject("embed", "0.md", "0" * 32, "somebody 1.0", "poison", "NaN")])
     empty(world.inventory.rejects()[0])
@@ -210,6 +219,7 @@ DAMAGES: list[tuple[str, Damage, str, int | None]] = [
     ("a vector too long", lambda world: scale_vector(world, 1.01), "vectors", 0),
     ("publication empty", record("published"), "record", 0),
     ("embedder empty", record("embedders"), "record", 0),
+    ("calibration empty", torn_calibration, "record", 0),
     ("rejects empty", torn_reject, "rejects", 0),
     ("head manifest empty", lambda world: empty(head_manifest(world)), "index", 0),
     ("every manifest empty", lambda world: [empty(p) for p in table_folder(world).rglob("*.manifest")], "index", 0),

@@ -82,6 +82,24 @@ def test_every_chunk_has_its_sentence_in_what_is_embedded_and_in_what_is_searche
     assert not check.check(world.settings, Silent()).findings
 
 
+def test_damaged_sentences_are_found_and_asked_for_again(world: World) -> None:
+    world.run()
+    made, before = rows(world), asked(world.server)
+    part = max((world.collection.root / "contexts").glob("*/*.parquet"))
+    part.write_bytes(part.read_bytes()[:-20])
+    (world.docs / "new.md").write_text("# News\n\nThe hut has a new door.\n")
+    with pytest.raises(errors.CorruptStore) as refused:
+        world.run()
+    assert "check --fix" in refused.value.remedy
+    found = check.check(world.settings, Silent(), fix=True)
+    assert [finding.kind for finding in found.mended] == ["sentences"]
+    assert found.ok
+    world.run()
+    assert len(rows(world)) == len(made) + 1
+    assert asked(world.server) > before
+    assert check.check(world.settings, Silent()).counts["sentences"] > 0
+
+
 def test_what_was_said_is_never_asked_for_or_embedded_again(world: World) -> None:
     """Of a night without changes, a file that is moved, a copy, and the setting switched off and on again."""
     world.run()

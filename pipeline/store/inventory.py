@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import ids
-from pipeline.store import files
+from pipeline.store import files, records
 from pipeline.store.collection import Collection
 
-RECORDS = ("embedders", "published", "migrations")  # numbered JSON, the newest counts
+RECORDS = ("embedders", "published", "migrations", "calibrations")  # numbered JSON, the newest counts
 _TABLE = ".lance"
 
 
@@ -41,15 +41,11 @@ class Inventory:
         self._trash = collection.temporary
 
     def snapshots(self) -> list[tuple[int, Path]]:
-        return self._numbered("snapshots", ".parquet")
+        return records.numbered(self._root / "snapshots", ".parquet")
 
     def records(self, kind: str) -> list[tuple[int, Path]]:
         """The files of a kind of RECORDS by number."""
-        return self._numbered(kind, ".json")
-
-    def _numbered(self, folder: str, suffix: str) -> list[tuple[int, Path]]:
-        found = ((path.stem, path) for path in (self._root / folder).glob(f"*{suffix}"))
-        return sorted((int(stem), path) for stem, path in found if stem.isdigit())
+        return records.numbered(self._root / kind, ".json")
 
     def documents(self) -> dict[str, Path]:
         """Document shards by name."""
@@ -71,6 +67,10 @@ class Inventory:
 
     def tokenizers(self) -> dict[str, Path]:
         return {path.stem: path for path in sorted((self._root / "tokenizers").glob("*.json"))}
+
+    def sentences(self) -> list[Path]:
+        """Parts of all logs of sentences."""
+        return [part for folder in self._folders("contexts") for part in self._parquet(folder).values()]
 
     def rejects(self) -> list[Path]:
         return sorted((self._root / "rejects").glob("*.parquet"))
