@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pipeline import check, config, errors, live
+from pipeline import check, config, errors, live, migrate
 from pipeline.deadline import Deadline
 from pipeline.models.templates import embed_text
 from pipeline.progress import Silent
@@ -98,6 +98,17 @@ def test_damaged_sentences_are_found_and_asked_for_again(world: World) -> None:
     assert len(rows(world)) == len(made) + 1
     assert asked(world.server) > before
     assert check.check(world.settings, Silent()).counts["sentences"] > 0
+
+
+def test_another_model_gets_the_sentences_that_are_there(world: World) -> None:
+    world.run()
+    made, before = rows(world), asked(world.server)
+    done = migrate.execute(world.settings, migrate.Wish(provider="builtin"), Silent())
+    assert (done.state, done.chunks) == ("promoted", len(made))
+    assert asked(world.server) == before
+    assert {situate.sentence_in(row["context"]) for row in rows(world)} == {SAID}
+    assert world.run().embedded_texts == 0
+    assert not check.check(world.settings, Silent()).findings
 
 
 def test_what_was_said_is_never_asked_for_or_embedded_again(world: World) -> None:
