@@ -25,7 +25,7 @@ from pipeline.store.keys import KeySet
 
 log = logging.getLogger(__name__)
 
-KINDS = ("snapshots", "documents", "chunks", "vectors", "index", "tokenizers", "rejects")
+KINDS = ("snapshots", "documents", "chunks", "sentences", "vectors", "index", "tokenizers", "rejects")
 SWOLLEN = 2.0  # a run prunes the log by itself when it holds so many times what is published
 REJECT_PARTS = 8  # joined from so many on
 
@@ -129,6 +129,8 @@ class _Sweep:
         self.drop("snapshots", [path for number, path in inventory.snapshots() if number not in found.snapshots])
         self.drop("documents", [path for shard, path in inventory.documents().items() if shard not in found.documents])
         self._chunks(found, inventory)
+        authors = inventory.fingerprint_folders("contexts")
+        self.drop("sentences", [folder for author, folder in authors.items() if author not in found.authors])
         self.vectors(found)
         self._index(found, inventory)
         self.drop("tokenizers", [path for name, path in inventory.tokenizers().items() if name not in found.tokenizers])

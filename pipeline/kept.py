@@ -57,7 +57,7 @@ class Referenced:
         chunks: chunk fingerprint → shards, of which only these documents' chunks are needed.
         vectors: embedding fingerprints; which keys of each is what `needed_keys` says.
         tables: names of the index's tables.
-        tokenizers: identities.
+        tokenizers: identities; authors: who wrote sentences before their chunks.
     """
 
     uses: tuple[Use, ...]
@@ -67,6 +67,7 @@ class Referenced:
     vectors: frozenset[str]
     tables: frozenset[str]
     tokenizers: frozenset[str]
+    authors: frozenset[str]
 
 
 def generations(collection: Collection, keep: int) -> list[Generation]:
@@ -114,6 +115,7 @@ def referenced(collection: Collection, settings: config.Settings) -> Referenced:
         vectors=frozenset(use.vectors_fp for use in uses),
         tables=frozenset(live.table_name(spec) for spec in specs),
         tokenizers=frozenset(spec.tokenizer for spec in specs),
+        authors=frozenset(spec.situated_by for spec in specs),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pipeline import check, config, errors, live, migrate
+from pipeline import check, config, errors, garbage, live, migrate
 from pipeline.deadline import Deadline
 from pipeline.models.templates import embed_text
 from pipeline.progress import Silent
@@ -109,6 +110,19 @@ def test_another_model_gets_the_sentences_that_are_there(world: World) -> None:
     assert {situate.sentence_in(row["context"]) for row in rows(world)} == {SAID}
     assert world.run().embedded_texts == 0
     assert not check.check(world.settings, Silent()).findings
+
+
+def test_gc_frees_the_sentences_of_nobody_and_no_others(world: World) -> None:
+    world.run()
+    known = world.collection.root / "contexts" / spec_of(world).situated_by
+    other = known.parent / "0123456789abcdef"
+    shutil.copytree(known, other)
+    freed = garbage.collect(world.settings, Silent()).freed["sentences"]
+    assert (other.exists(), known.exists()) == (False, True)
+    assert freed.files == len(list(known.iterdir()))
+    before = asked(world.server)
+    world.run()
+    assert asked(world.server) == before
 
 
 def test_what_was_said_is_never_asked_for_or_embedded_again(world: World) -> None:

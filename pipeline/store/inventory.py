@@ -76,7 +76,7 @@ class Inventory:
         return sorted((self._root / "rejects").glob("*.parquet"))
 
     def fingerprint_folders(self, kind: str) -> dict[str, Path]:
-        """The folders below "chunks" or "vectors" by fingerprint, empty ones too."""
+        """The folders below "chunks", "vectors" or "contexts" by fingerprint, empty ones too."""
         return {folder.name: folder for folder in self._folders(kind)}
 
     def strangers(self) -> list[Path]:
