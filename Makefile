@@ -46,8 +46,9 @@ nightly: $(VENV)/.base
 serve: $(VENV)/.base
 	@$(BIN)/pipeline serve $(ARGS)
 
-# Two thirds of the time of one process on two cores; a file's tests stay in one process and share what they built.
-PYTEST = $(BIN)/pytest --numprocesses 3 --dist loadfile $(ARGS)
+# Two thirds of the time of one process on two cores; a file's tests stay in one process and share what they built. Byte
+# code is kept whatever this shell says: without it each of the hundreds of processes of the tests compiles the package.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test: $(VENV)/.dev
 	$(PYTEST)

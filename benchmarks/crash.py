@@ -30,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -195,11 +195,13 @@ def resumes_at(reached: str) -> str:
 
 
 @contextlib.contextmanager
-def started(arguments: Sequence[str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    arguments: Sequence[str], log: IO[bytes], env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """`pipeline ARGUMENTS` in a group of its own, of which nothing is left behind."""
     process = subprocess.Popen(
         [*common.COMMAND, *arguments],
-        env=common.environment(**TUNING),
+        env=env or common.environment(**TUNING),
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=log,
@@ -252,8 +254,11 @@ class Tally:
 class Trial:
     """The collection that is killed, the one that is not, and the folder that both are made of."""
 
-    def __init__(self, scratch: Path, folder: Path, server: FakeOllama, dice: random.Random) -> None:
+    def __init__(
+        self, scratch: Path, folder: Path, server: FakeOllama, dice: random.Random, tuning: Mapping[str, object]
+    ) -> None:
         self._folder = folder
+        self._env = common.environment(**tuning)
         self._server = server
         self._dice = dice
         self._calm = scratch / "calm"
@@ -266,7 +271,7 @@ class Trial:
         """The first night, undisturbed: from then on there is something to search."""
         self._server.configure(cost_us_per_token=0.0)
         arguments = [*options(self._calm, self._server), "run", str(self._folder)]
-        common.pipeline(*arguments, env=common.environment(**TUNING))
+        common.pipeline(*arguments, env=self._env)
         shutil.copytree(self._calm, self.data)
         self._server.configure(cost_us_per_token=COST_US)
         self._seen = {common.digest(common.content(self._calm)["rows"])}
@@ -300,15 +305,13 @@ class Trial:
         self._free = FakeOllama(vectors="hash", record=False)
         self._free.start()
         arguments = [*options(self._calm, self._free), "run", str(self._folder)]
-        return subprocess.Popen(
-            [*common.COMMAND, *arguments], env=common.environment(**TUNING), stdout=subprocess.DEVNULL
-        )
+        return subprocess.Popen([*common.COMMAND, *arguments], env=self._env, stdout=subprocess.DEVNULL)
 
     def _attempt(self, arguments: Sequence[str], target: str | None, base: str) -> str | None:
         """Run until `target`, and kill; returns the phase that was hit, None when the run was done before."""
         self._server.reset()
         hit: str | None = None
-        with self._messages.open("wb") as log, started(arguments, log) as process:
+        with self._messages.open("wb") as log, started(arguments, log, self._env) as process:
             watch = Watch(self.data / "default", process.pid, base)
             if target is not None:
                 hit = self._aim(process, watch, target)
@@ -362,7 +365,7 @@ class Trial:
         """`pipeline gc`, killed and run again."""
         arguments = [*options(self.data, self._server), "gc"]
         for number in range(kills + 1):
-            with self._messages.open("wb") as log, started(arguments, log) as process:
+            with self._messages.open("wb") as log, started(arguments, log, self._env) as process:
                 if number < kills:
                     watch = Watch(self.data / "default", process.pid, GC)
                     while process.poll() is None and watch.phase() == "start, scan":
@@ -411,13 +414,14 @@ def trial(
     most_gc: int = 2,
     longest_s: float = math.inf,
     files: int = 60,
+    workers: int = 2,
 ) -> Tally:
-    """Nights until there were `kills` kills, or the time is up. `files`: at least 20."""
+    """Nights until there were `kills` kills, or the time is up. `files`: at least 20; `workers`: of each run."""
     began = time.monotonic()
     folder = scratch / "docs"
     folder.mkdir()
     generate(folder, files=files, paragraphs=12)
-    run = Trial(scratch, folder, server, dice)
+    run = Trial(scratch, folder, server, dice, TUNING | {"readers_workers": workers})
     run.begin()
     with Onlooker(run.data, scratch / "looks.jsonl", word=WORDS[0]) as eyes:
         number = 0

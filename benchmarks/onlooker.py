@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from benchmarks import common
+from pipeline import lance_lean
 
 KEEP_OPEN_S = 4.0
 
@@ -139,6 +140,7 @@ def main() -> int:
     parser.add_argument("--word", default="water", help="that some passages hold")
     parser.add_argument("--pause-s", type=float, default=0.25)
     options = parser.parse_args()
+    lance_lean.install()  # as the commands do
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
     with options.log.open("a", encoding="utf-8") as log:

@@ -64,8 +64,9 @@ def act(what: str, data: Path, url: str) -> None:
 
 def child() -> None:
     """Entry of the process that is killed: everything loaded first, so that the kill falls into the work."""
-    from pipeline import lance, migrate, rollback  # noqa: F401
+    from pipeline import lance, lance_lean, migrate, rollback  # noqa: F401
 
+    lance_lean.install()
     lance.preload()
     what, data, url = sys.stdin.readline().split("\t")[:3]
     print("ready", flush=True)

@@ -62,6 +62,35 @@ def _pairs(run: str) -> Iterable[str]:
     return (run[i : i + 2] for i in range(max(1, len(run) - 1)))
 
 
+_RUN = re.compile(rf"{scripts.CJK_RUN.pattern}|(?:(?!{scripts.CJK_RUN.pattern})[^\W_])+")
+
+
+def marked(text: str, question: str) -> list[tuple[str, bool]]:
+    """`text` in parts, and whether each is a word of the question: by stems, in Chinese and Japanese by pairs of
+    characters.
+    """
+    wanted = units(question)
+    parts: list[tuple[str, bool]] = []
+    done = 0
+    for found in _RUN.finditer(text) if wanted else ():
+        for start, end in _matches(found[0], wanted):
+            parts += [
+                (text[done : found.start() + start], False),
+                (text[found.start() + start : found.start() + end], True),
+            ]
+            done = found.start() + end
+    return [part for part in (*parts, (text[done:], False)) if part[0]]
+
+
+def _matches(word: str, wanted: set[str]) -> Iterable[tuple[int, int]]:
+    """From where to where a word, or a run of characters, is one that is wanted."""
+    if not scripts.CJK_RUN.match(word):
+        return [(0, len(word))] if units(word) & wanted else []
+    pairs = [word[at : at + 2] in wanted for at in range(max(1, len(word) - 1))]
+    marks = "".join("1" if any(pairs[max(0, at - 1) : at + 1]) else "0" for at in range(len(word)))
+    return [found.span() for found in re.finditer("1+", marks)]
+
+
 def coverage(question: str, passages: Iterable[str]) -> float:
     """Share of the question's units found in the passage that has most of them; 1.0 for a question without any."""
     wanted = units(question)

@@ -25,7 +25,7 @@ from pipeline.store.keys import KeySet
 
 log = logging.getLogger(__name__)
 
-KINDS = ("snapshots", "documents", "chunks", "sentences", "vectors", "index", "tokenizers", "rejects")
+KINDS = ("snapshots", "documents", "chunks", "sentences", "vectors", "index", "tokenizers", "rejects", "maps")
 SWOLLEN = 2.0  # a run prunes the log by itself when it holds so many times what is published
 REJECT_PARTS = 8  # joined from so many on
 
@@ -135,6 +135,7 @@ class _Sweep:
         self._index(found, inventory)
         self.drop("tokenizers", [path for name, path in inventory.tokenizers().items() if name not in found.tokenizers])
         self.rejects(kept_uris=_uris(self.collection, found))
+        self.drop("maps", self.collection.charts.unneeded())
 
     def _snapshots(self) -> Freed:
         return size_of(path for _, path in Inventory(self.collection).snapshots())

@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import changes, config, errors, executor, live, opening, run_model, tasks
+from pipeline import changes, config, errors, executor, live, opening, pools, run_model, tasks
 from pipeline.document import Block
 from pipeline.models import EmbedderSpec, tokens
 from pipeline.models.templates import embed_text
 from pipeline.readers import containers
 from pipeline.stages import ingest
-from pipeline.workers import WorkerPool
 
 UNSITUATED = (
     "Shown without the sentence that chunk.contextual puts before each passage: a run asks for it; until then, and "
@@ -92,7 +91,7 @@ def inspect(settings: config.Settings, path: Path) -> Inspection:
     timeout_s = 2 * executor.read_timeout_s(settings, status.st_size)
     words = (os.fsencode(path), seen, options)
     inside: tuple[tasks.Entry, ...] = ()
-    with WorkerPool(1, memory_mb=settings.readers.memory_mb) as pool:
+    with pools.opened(1, settings.readers.memory_mb) as pool:
         answer = pool.submit("pipeline.tasks:inspect", *words, params, tokenizer, member, timeout_s=timeout_s)
         read, rows = answer.result()
         if not member and containers.may_hold(path.name):

@@ -120,8 +120,8 @@ def find(
         if warmed is not None:
             warmed.result()
     if trace is not None:
-        _introduce(trace, standing, question, params)
-        _count(trace, where, params, reader)
+        introduce(trace, standing, question, params)
+        count(trace, where, params, reader)
     hits = search.search(reader, question, vector, params, reorder=reordering, trace=trace)
     if trace is not None and reordering is not None and reordering.work is not None:
         trace.reranker, trace.reranked = reordering.work.model, reordering.work.passages
@@ -154,7 +154,7 @@ def _open_timed(standing: Standing, trace: explain.Trace | None) -> lance.Reader
         return open_reader(standing)
 
 
-def _introduce(trace: explain.Trace, standing: Standing, question: str, params: search.SearchParams) -> None:
+def introduce(trace: explain.Trace, standing: Standing, question: str, params: search.SearchParams) -> None:
     """What is known before the search."""
     spec = standing.spec
     trace.question, trace.model, trace.publication = question, spec.model, standing.note.snapshot
@@ -170,7 +170,7 @@ def _introduce(trace: explain.Trace, standing: Standing, question: str, params: 
         trace.why = f"{spec.model} knows {', '.join(spec.languages)} only: words decide, vectors fill up"
 
 
-def _count(
+def count(
     trace: explain.Trace, where: filters.Filters | None, params: search.SearchParams, reader: lance.Reader
 ) -> None:
     """How many passages there are, and how many the filters leave; of the latter nothing is counted for `keep`."""

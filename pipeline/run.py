@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from pipeline import (
     guards,
     live,
     opening,
+    pools,
     publish,
     run_model,
     run_report,
@@ -67,8 +69,8 @@ class Request:
     end: Deadline = field(default_factory=Deadline)
 
 
-def worker_pool(settings: config.Settings) -> WorkerPool:
-    return WorkerPool(executor.worker_count(settings), memory_mb=settings.readers.memory_mb)
+def worker_pool(settings: config.Settings) -> AbstractContextManager[WorkerPool]:
+    return pools.opened(executor.worker_count(settings), settings.readers.memory_mb)
 
 
 def execute(settings: config.Settings, request: Request, progress: Progress) -> Report:

@@ -84,6 +84,16 @@ SENTENCES = _schema(
     pa.field("fault", pa.string(), nullable=False),  # why
 )
 
+MAP = _schema(  # a row per passage that is drawn, in order of chunk_id
+    pa.field("chunk_id", pa.string(), nullable=False),
+    pa.field("uri", pa.string(), nullable=False),
+    pa.field("title", pa.string(), nullable=False),
+    pa.field("page", pa.int32()),
+    pa.field("x", pa.float32(), nullable=False),  # from -1 to 1, upwards and to the right
+    pa.field("y", pa.float32(), nullable=False),
+    pa.field("group", pa.int16(), nullable=False),  # from 0, the largest first
+)
+
 REJECTS = _schema(
     pa.field("stage", pa.string(), nullable=False),  # "ingest", "chunk" or "embed"
     pa.field("uri", pa.string(), nullable=False),

@@ -12,7 +12,7 @@ it again).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -234,6 +234,8 @@ def _fused(
 
 
 _NAMES = {"similarity": "vector", "score": "text"}  # of the rankings, by the column that they sort by
+# For the second ranking of each search. Kept: to start a thread costs a search in fifteen under load.
+_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="search-words")
 
 
 def _rank(
@@ -259,9 +261,11 @@ def _rank(
         return {"score": by_words()}
     if params.mode == "vector":
         return {"similarity": by_vector()}
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        words = thread.submit(by_words)
+    words = _threads.submit(by_words)
+    try:
         return {"similarity": by_vector(), "score": words.result()}
+    finally:
+        wait([words])  # where the other failed: nothing of a search goes on behind its caller
 
 
 def _fold(rows: Sequence[Row], column: str) -> list[_Passage]:

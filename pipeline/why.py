@@ -15,13 +15,12 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import changes, config, errors, executor, forecast, left_out, live, opening, readers, tasks
+from pipeline import changes, config, errors, executor, forecast, left_out, live, opening, pools, readers, tasks
 from pipeline.models import EmbedderSpec
 from pipeline.readers import containers
 from pipeline.scan import File
 from pipeline.stages import ingest
 from pipeline.store import Collection, Snapshot
-from pipeline.workers import WorkerPool
 
 Verdict = Literal["unchanged", "touched", "new", "moved", "changed", "deleted", "rejected", "unreadable", "left out"]
 
@@ -292,7 +291,7 @@ class _Case:
             params = live.chunk_params(self._settings, self._spec)
             words = ("pipeline.tasks:inspect", *words[1:], params, self._tokenizer(self._spec))
         try:
-            with WorkerPool(1, memory_mb=self._settings.readers.memory_mb) as pool:
+            with pools.opened(1, self._settings.readers.memory_mb) as pool:
                 found = pool.submit(*words, self._member, timeout_s=timeout_s).result()
         except errors.WorkerError as error:
             reader = readers.reader_of(file.uri, options)
@@ -311,7 +310,7 @@ class _Case:
             return table.filter(_is(table["doc_id"], row["doc_id"])).to_pylist()
         words = (self._collection, row["shard"], row["doc_id"], params, self._tokenizer(self._spec))
         timeout_s = self._settings.chunk.timeout_s
-        with WorkerPool(1, memory_mb=self._settings.readers.memory_mb) as pool:
+        with pools.opened(1, self._settings.readers.memory_mb) as pool:
             made: pa.Table = pool.submit("pipeline.tasks:chunk_one", *words, timeout_s=timeout_s).result()
         return made.to_pylist()
 

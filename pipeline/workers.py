@@ -95,6 +95,7 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._queue: list[tuple[tuple[int, int], _Task]] = []  # a heap
         self._numbers = itertools.count()
+        self._unfinished: set[Future[Any]] = set()
         self._workers: list[_Worker] = []
         self._failed_starts = 0
         self._closed = False
@@ -129,9 +130,17 @@ class WorkerPool:
             if self._closed:
                 raise errors.Interrupted("the worker pool is closed")
             task.rank = (-priority, next(self._numbers))
+            self._unfinished.add(task.future)
+            task.future.add_done_callback(self._unfinished.discard)
             heapq.heappush(self._queue, (task.rank, task))
             self._wake()
         return task.future
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is open and every call has ended."""
+        with self._lock:
+            return not self._closed and all(future.done() for future in tuple(self._unfinished))
 
     def close(self) -> None:
         """Kill what still runs, cancel what is queued. May be called again."""

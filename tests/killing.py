@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline import check, config, garbage
+from pipeline import check, config, garbage, lance_lean
 from pipeline.progress import Silent
 
 CHANGES = frozenset({"os.rename", "os.remove", "os.rmdir", "os.mkdir"})
@@ -79,4 +79,5 @@ def main(command: str, folders: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    lance_lean.install()
     main(sys.argv[1], sys.argv[2:])

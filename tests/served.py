@@ -86,6 +86,12 @@ class Served:
             asked["metadata_condition"] = more["condition"]
         return self.client.post("/retrieval", json=asked, headers=more.get("headers"))
 
+    def warm(self, **more: Any) -> Self:
+        """The same, once it has answered: on a busy machine the first question may take longer than Dify waits."""
+        while self.retrieve("warm-up", **more).status_code == 503:
+            pass
+        return self
+
     def paths(self, query: str, **more: Any) -> list[str]:
         """Of the documents found, in order."""
         reply = self.retrieve(query, **more)

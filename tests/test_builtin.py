@@ -145,6 +145,19 @@ def test_a_changed_file_is_refused(name: str, tmp_path: Path) -> None:
     assert "nstall" in caught.value.remedy
 
 
+def test_what_was_loaded_is_used_again_until_the_file_changes(tmp_path: Path) -> None:
+    model = copy_of_the_model(tmp_path) / "model.onnx"
+
+    def loaded() -> object:
+        return builtin.BuiltinEmbedder(builtin.spec("t"), folder=tmp_path)._session
+
+    assert loaded() is loaded()
+    with model.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(errors.ModelError, match="not the file that was shipped"):
+        loaded()
+
+
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     copy_of_the_model(tmp_path)
     (tmp_path / "model.onnx").unlink()

@@ -83,7 +83,7 @@ def test_each_document_has_a_row_that_names_its_file(world: Boxes) -> None:
     assert rows["box.zip!/a.md"]["container"] == rows["box.zip!/b/c.txt"]["container"] == "box.zip"
     box, mail_ = rows["box.zip"], rows["mail.eml"]
     assert (box["status"], box["doc_id"], box["reader"]) == ("ok", None, "archive/1")
-    assert (mail_["doc_id"] is not None, mail_["reader"]) == (True, "eml/2+inner/1")
+    assert (mail_["doc_id"] is not None, mail_["reader"]) == (True, "eml/3+inner/1")
     for uri in INSIDE[:2]:
         assert {name: rows[uri][name] for name in ("size", "mtime_ns", "inode")} == {
             name: box[name] for name in ("size", "mtime_ns", "inode")

@@ -18,7 +18,7 @@ from tests.fake_ollama.client import FakeOllama
 def test_killed_nights_end_like_undisturbed_ones(tmp_path: Path) -> None:
     """One night here, while somebody searches; many more, and torn files: python -m benchmarks.crash."""
     with FakeOllama(vectors="hash") as server:
-        tally = crash.trial(tmp_path, server, 2, random.Random(5), per_night=2, most_gc=0, files=24)
+        tally = crash.trial(tmp_path, server, 2, random.Random(5), per_night=2, most_gc=0, files=20, workers=1)
     assert tally.wrong == []
     assert tally.kills >= 1
     assert tally.nights >= 1
@@ -66,16 +66,18 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
     incremental.generate(tmp_path / "docs", files=20, paragraphs=10)
     with FakeOllama(vectors="hash", cost_us_per_token=300.0) as server:
         arguments = [*crash.options(tmp_path / "data", server), "run", str(tmp_path / "docs")]
-        process = subprocess.Popen([*common.COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
+        env = common.environment(readers_workers=1)
+        process = subprocess.Popen([*common.COMMAND, *arguments], stderr=subprocess.PIPE, text=True, env=env)
         while server.counters()["texts"] < 20:  # well into the embedding
             assert process.poll() is None, "the run ended before it could be interrupted"
+            time.sleep(0.02)  # what is asked without a pause takes the server's time from the run
         process.send_signal(signal.SIGINT)
         _, messages = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "Traceback" not in messages
         done = server.counters()["texts"]
         server.configure(cost_us_per_token=0.0)
-        common.pipeline(*arguments)
+        common.pipeline(*arguments, env=env)
         texts = server.texts()
     held = common.content(tmp_path / "data")
     assert set(held["keys"]) == {ids.embed_key(text) for text in texts if text != canary.TEXT}

@@ -28,6 +28,7 @@ seen. Every fault that the fake can play, and where it is played (`test_each_fau
 | digest_change | test_ollama_servers: test_a_tag_that_is_pulled_again_under_a_run_ends_it |
 | digest_change | test_run: test_another_digest_under_the_same_tag_is_refused |
 | chat_error, chat_cut | test_ollama: test_an_answer_that_fails_on_the_way |
+| chat_stall | test_fake_ollama: test_chat_faults |
 | pull_error | test_ollama: test_a_pull_that_fails_says_why |
 | killed, started again | test_embed_faults: test_a_server_that_is_killed_and_started_again_loses_nothing |
 | a silent cut | test_ollama: test_what_is_cut_in_silence_shows_in_the_count_and_is_refused |

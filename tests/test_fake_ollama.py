@@ -568,6 +568,9 @@ def test_chat_faults(ollama: FakeOllama) -> None:
     with pytest.raises(http.client.IncompleteRead) as cut:
         ask(ollama, PASSAGES)
     assert cut.value.partial
+    ollama.set_fault("chat_stall", count=1)
+    with pytest.raises(TimeoutError):
+        ollama.request("POST", "/api/chat", {"model": "llama3.2", "messages": [{"content": PASSAGES}]}, timeout_s=0.2)
 
 
 def test_openai_chat(ollama: FakeOllama) -> None:

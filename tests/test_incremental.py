@@ -21,10 +21,13 @@ def edit_and_delete(folder: Path) -> dict[str, str]:
     return {**incremental.edit_end(folder), **incremental.delete(folder)}
 
 
-def test_texts_sent_are_those_that_are_due(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_sent_are_those_that_are_due(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After an edit and a deletion shards hold documents that no file has any more: another chunk size cuts them too,
     but they are not embedded. The whole series: python -m benchmarks.incremental.
     """
+    monkeypatch.setenv("PIPELINE_READERS_WORKERS", "1")  # a second takes longer to start than it saves
     (tmp_path / "docs").mkdir()
     incremental.generate(tmp_path / "docs", files=14, paragraphs=8)
     steps = (Step(name="edited and deleted", change=edit_and_delete, most=2), step("chunk size"))

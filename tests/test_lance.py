@@ -19,15 +19,11 @@ import pyarrow as pa
 import pytest
 
 from pipeline import errors, ids, lance, lance_disk, models
-from tests import passages
+from tests import lance_night, passages
+from tests.lance_night import GONE, NAME, NEW, OLD, opened
 from tests.passages import DIMS, MADE_BY, Passage
 
-NAME = "chunks"
 FROM = 50_000  # vector_index_from
-
-
-def opened(folder: Path) -> lance.Table:
-    return lance.Table.open(folder, NAME, DIMS, MADE_BY)
 
 
 def chunk_ids(numbers: range) -> list[str]:
@@ -664,37 +660,11 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
 # --- killed at random moments
 
 KILLS = 10
-OLD, GONE, NEW = range(400), range(150), range(400, 700)
-
-
-def night(folder: Path) -> None:
-    """What the index stage does: the difference between desired and actual rows, then publish."""
-    table = opened(folder)
-    desired = passages.rows(passages.numbered(range(GONE.stop, NEW.stop)))
-    wanted = dict(zip(desired.column("chunk_id").to_pylist(), desired.column("row_hash").to_pylist(), strict=True))
-    actual = table.rows()
-    have = dict(zip(actual.column("chunk_id").to_pylist(), actual.column("row_hash").to_pylist(), strict=True))
-    table.delete([key for key, value in have.items() if wanted.get(key) != value])
-    missing = [wanted[key] != have.get(key) for key in desired.column("chunk_id").to_pylist()]
-    table.add(desired.filter(pa.array(missing)).to_reader(max_chunksize=20))
-    before = lance._live_version(table._table)
-    table.finish(vector_index_from=300)
-    table.clean(before or 1, slack=timedelta(0))  # readers may be on the one that was published until now
-
-
-def wait_then_night(folder: str) -> None:
-    """Entry of the process that is killed: everything loaded first, so that the kill falls into the work."""
-    lance.preload()
-    opened(Path(folder))
-    print("ready", flush=True)
-    sys.stdin.readline()
-    night(Path(folder))
-    print("done", flush=True)
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    code = f"from tests import test_lance; test_lance.wait_then_night({str(folder)!r})"
-    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, "-m", "tests.lance_night", str(folder)]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def let_go(process: subprocess.Popen[str]) -> None:
@@ -735,7 +705,7 @@ def test_killed_writers_never_show_half_a_night(tmp_path: Path) -> None:
         folder = tmp_path / str(n)
         kill_during_the_night(processes[n], folder, moments.uniform(0, took_s))
         assert published(folder) in (texts(OLD), texts(range(GONE.stop, NEW.stop)))
-        night(folder)
+        lance_night.night(folder)
         assert published(folder) == texts(range(GONE.stop, NEW.stop))
         assert sorted(opened(folder).rows().column("chunk_id").to_pylist()) == sorted(
             chunk_ids(range(GONE.stop, NEW.stop))

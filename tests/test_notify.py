@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -89,13 +90,11 @@ def test_a_command_that_is_not_there_is_said(caplog: pytest.LogCaptureFixture) -
 def test_a_command_that_does_not_end_is_ended_with_what_it_started(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    began = time.monotonic()
     words = notify.words(f"sh -c 'sleep 600 & echo $! > \"{tmp_path}/pid\"; wait'")
     notify.send(words, fields(), 1)
-    assert time.monotonic() - began < 10
     assert "took longer than 1 s" in caplog.text
     pid = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while _runs(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not _runs(pid)
@@ -111,10 +110,11 @@ def _runs(pid: int) -> bool:
     return not (status.exists() and status.read_text().rpartition(") ")[2].startswith("Z"))
 
 
-def test_what_a_command_leaves_running_does_not_hold_up_the_run() -> None:
-    began = time.monotonic()
-    notify.send(notify.words("sh -c 'sleep 3 & exit 0'"), fields(), 30)
-    assert time.monotonic() - began < 2.5
+def test_what_a_command_leaves_running_does_not_hold_up_the_run(tmp_path: Path) -> None:
+    notify.send(notify.words(f"sh -c 'sleep 300 & echo $! > \"{tmp_path}/pid\"'"), fields(), 30)
+    left = int((tmp_path / "pid").read_text())
+    assert _runs(left)
+    os.kill(left, signal.SIGKILL)
 
 
 def test_a_command_that_reads_nothing_may_do_so(caplog: pytest.LogCaptureFixture) -> None:

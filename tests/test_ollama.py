@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -286,10 +285,8 @@ def test_an_answer_that_breaks_off(era: FakeOllama, fault: str) -> None:
 
 def test_a_stuck_runner_meets_the_deadline_and_the_request_is_given_up(fake: FakeOllama) -> None:
     fake.set_fault("hang", count=1)
-    began = time.monotonic()
     with pytest.raises(errors.TransientFault, match=r"no answer within 0\.3 s"):
         embed(fake, TEXTS, timeout_s=0.3)
-    assert time.monotonic() - began < 3
     assert fake.requests()[0].cancelled
 
 

@@ -1,4 +1,7 @@
-"""A collection in LangChain and in LlamaIndex, by their own interfaces."""
+"""A collection in LangChain and in LlamaIndex, by their own interfaces.
+
+Both are imported by the tests: together they take 3 s, and each process that runs tests imports all modules of tests.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,9 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from langchain_core.runnables import RunnableLambda
-from llama_index.core.schema import MetadataMode
 
 from pipeline import open_collection
 from pipeline.api import Collection
-from pipeline.retrievers import langchain, llama_index
 from tests import served
 
 ROOF = "When was the roof of the hut tarred?"
@@ -26,6 +26,10 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
 
 
 def test_langchain_gets_documents_and_runs_them_in_a_chain(opened: Collection) -> None:
+    from langchain_core.runnables import RunnableLambda
+
+    from pipeline.retrievers import langchain
+
     retriever = langchain.PipelineRetriever(collection=opened, top_k=2)
     documents = retriever.invoke(ROOF)
     hits = opened.search(ROOF, top_k=2)
@@ -37,6 +41,10 @@ def test_langchain_gets_documents_and_runs_them_in_a_chain(opened: Collection) -
 
 
 def test_llama_index_gets_nodes_with_scores(opened: Collection) -> None:
+    from llama_index.core.schema import MetadataMode
+
+    from pipeline.retrievers import llama_index
+
     retriever = llama_index.PipelineRetriever(opened, top_k=2)
     nodes = retriever.retrieve(ROOF)
     hits = opened.search(ROOF, top_k=2)
@@ -48,6 +56,8 @@ def test_llama_index_gets_nodes_with_scores(opened: Collection) -> None:
 
 @pytest.mark.parametrize("mode", ["text", "vector"])
 def test_filters_and_modes_are_those_of_a_search(opened: Collection, mode: str) -> None:
+    from pipeline.retrievers import langchain, llama_index
+
     where = ("path=minutes/2026-03-01.md",)
     documents = langchain.PipelineRetriever(collection=opened, mode=mode, where=where).invoke("roof")
     nodes = llama_index.PipelineRetriever(opened, mode=mode, where=where).retrieve("roof")  # type: ignore[arg-type]

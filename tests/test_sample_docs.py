@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import answer, asking, config, query, run, search
+from pipeline import answer, asking, config, opening, query, run, search
+from pipeline.models import resolve
 from pipeline.progress import Silent
 from pipeline.report import Report
 from pipeline.stages import ingest
@@ -36,8 +37,11 @@ def found(built: Built) -> list[tuple[dict[str, Any], list[search.Hit]]]:
     standing = query.open_collection(settings)
     spec, reader = standing.spec, query.open_reader(standing)
 
-    async def ask_all() -> list[Any]:
-        return [await query.embed_question(settings, spec, item["question"]) for item in QUESTIONS]
+    async def ask_all() -> Any:
+        choice = await resolve.open_embedder(opening.settings_for(settings, spec), spec, bulk=False)
+        reply = await choice.embedder.embed([spec.query(item["question"]) for item in QUESTIONS], tokens=0)
+        await choice.embedder.aclose()
+        return reply.vectors
 
     vectors = asyncio.run(ask_all())
     params = query.search_params(settings, spec, top_k=5)

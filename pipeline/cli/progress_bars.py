@@ -30,6 +30,7 @@ LABELS = {
     "pull": "pulling",
     "checked": "checking",
     "vectors": "copying",
+    "map": "drawing",
 }
 
 

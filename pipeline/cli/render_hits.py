@@ -6,7 +6,6 @@ Names, headings and texts come from the documents, so none reaches a terminal wi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 SNIPPET_LINES = 3
 ALL_LINES = 10_000  # of one line of a passage that is shown whole
 COPIES = 3  # paths of other documents with the same passage that are named
-_WORD = re.compile(rf"{scripts.CJK_RUN.pattern}|(?:(?!{scripts.CJK_RUN.pattern})[^\W_])+")
 
 
 def hits(found: Sequence[Hit], columns: int, question: str, *, terminal: bool = False) -> Iterator[str]:
@@ -71,23 +69,9 @@ def snippet(text: str, columns: int, question: str = "") -> list[str]:
 
 
 def marked(line: str, question: str) -> str:
-    """`line` with the question's words in bold: by their stems, in Chinese and Japanese by pairs of characters."""
-    wanted = answer_text.units(question)
-    return _WORD.sub(lambda match: _marked(match[0], wanted), line) if wanted else line
-
-
-def _marked(word: str, wanted: set[str]) -> str:
-    if not scripts.CJK_RUN.match(word):
-        return click.style(word, bold=True) if answer_text.units(word) & wanted else word
-    within = [word[at : at + 2] in wanted for at in range(max(1, len(word) - 1))]
-    bold = [any(within[max(0, at - 1) : at + 1]) for at in range(len(word))]
-    parts = re.findall("1+|0+", "".join("1" if one else "0" for one in bold))
-    at, made = 0, ""
-    for part in parts:
-        piece = word[at : at + len(part)]
-        made += click.style(piece, bold=True) if part[0] == "1" else piece
-        at += len(part)
-    return made
+    """`line` with the question's words in bold (answer_text.marked)."""
+    parts = answer_text.marked(line, question)
+    return "".join(click.style(text, bold=True) if wanted else text for text, wanted in parts)
 
 
 # -- how they were found

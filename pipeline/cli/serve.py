@@ -31,7 +31,7 @@ def _check_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @options.json_output
 @click.pass_context
 def serve(ctx: click.Context, host: str | None, port: str | None, keys: tuple[str, ...], dify: bool) -> int:
-    """Serve the collections to Dify and to OpenAI-compatible clients.
+    """Serve the collections to a browser, to Dify, to OpenAI-compatible clients and to agents.
 
     A key given with --key can be seen in the list of processes: better make one with `serve key add`, which keeps its
     hash in the settings.

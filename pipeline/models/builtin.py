@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -138,14 +138,16 @@ class BuiltinEmbedder:
     def _tokenizer(self) -> Any:
         with self._loading:
             if self._loaded_tokenizer is None:
-                self._loaded_tokenizer = _load_tokenizer(self._folder / "tokenizer.json")
+                path = self._folder / "tokenizer.json"
+                self._loaded_tokenizer = _load_tokenizer(path, _stamp(path))
             return self._loaded_tokenizer
 
     @property
     def _session(self) -> Any:
         with self._loading:
             if self._loaded_session is None:
-                self._loaded_session = _load_session(self._folder / "model.onnx")
+                path = self._folder / "model.onnx"
+                self._loaded_session = _load_session(path, _stamp(path))
             return self._loaded_session
 
 
@@ -155,14 +157,26 @@ def _run(session: Any, ids: list[int]) -> Vectors:
     return np.asarray(out[0], dtype=np.float32)
 
 
-def _load_tokenizer(path: Path) -> Any:
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What tells a file from the one that was there before."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()  # reading it says why
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+# One of each is kept between two questions: 0.1 s to load, of which a third is the check of the files.
+@lru_cache(maxsize=1)
+def _load_tokenizer(path: Path, stamp: tuple[int, ...]) -> Any:
     import tokenizers
 
     verified(path, TOKENIZER_SHA256)
     return tokenizers.Tokenizer.from_file(str(path))
 
 
-def _load_session(path: Path) -> Any:
+@lru_cache(maxsize=1)
+def _load_session(path: Path, stamp: tuple[int, ...]) -> Any:
     import onnxruntime
 
     verified(path, MODEL_SHA256)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline import document
 from pipeline.readers import decode
 
 HEADING_CHARS = 200  # of a heading in a path: it is repeated in every block under it
 HEADING_LEVELS = 10
+TITLE_CHARS, TITLE_LINES = 100, 3
 PARAGRAPH_GAP = "\n\n"
 
 _SPACES = re.compile(r"\s+")
@@ -50,6 +51,14 @@ def one_line(text: str, limit: int = HEADING_CHARS) -> str:
     return _SPACES.sub(" ", text[: 4 * limit]).strip()[:limit].rstrip()
 
 
+def like_title(text: str) -> bool:
+    """Whether the first text of a slide may be its title: a few short lines, or a short sentence."""
+    text = text.strip()
+    lines = re.split(r"\n+", text)
+    ends = text.endswith((":", ",", ";", "：", "，", "；"))
+    return len(text) <= TITLE_CHARS and len(lines) <= TITLE_LINES and not ends and sum(map(str.isalpha, text)) > 1
+
+
 class _Path:
     """The heading path at a point of the document."""
 
@@ -59,11 +68,15 @@ class _Path:
 
     def enter(self, level: int, heading: str) -> tuple[str, ...]:
         level = min(level, HEADING_LEVELS)
+        self.leave(level)
+        self._levels.append(level)
+        self._path = (*self._path, heading)
+        return self._path
+
+    def leave(self, level: int) -> None:
         while self._levels and self._levels[-1] >= level:
             self._levels.pop()
-        self._levels.append(level)
-        self._path = (*self._path[: len(self._levels) - 1], heading)
-        return self._path
+        self._path = self._path[: len(self._levels)]
 
     @property
     def current(self) -> tuple[str, ...]:
@@ -106,6 +119,7 @@ class Builder:
         self._parts: list[str] = []
         self._blocks: list[document.Block] = []
         self._path = _Path()
+        self._headless = False
         self._length = 0
         self.first_heading = ""
 
@@ -114,10 +128,11 @@ class Builder:
         text = decode.clean(text).strip()
         if not text:
             return
-        path = self._path.current
+        path = () if self._headless else self._path.current
         if level and len(text) <= 2 * HEADING_CHARS:
             kind, heading = "heading", one_line(text)
             path = self._path.enter(level, heading)
+            self._headless = False
             self.first_heading = self.first_heading or heading
         if self._parts:
             self._parts.append(PARAGRAPH_GAP)
@@ -131,10 +146,21 @@ class Builder:
         """What comes next stands under a heading that is not in the text."""
         if title := one_line(decode.clean(heading)):
             self._path.enter(level, title)
+            self._headless = False
 
-    def leave_headings(self) -> None:
-        """What comes next stands under no heading of before: a new slide, a new chapter file."""
-        self._path = _Path()
+    def leave_headings(self, level: int = 1) -> None:
+        """What comes next stands under no heading of before that is of this level or below it: a new message."""
+        self._path.leave(level)
+
+    def end_slide(self) -> None:
+        """What comes next stands under no heading of before, and a title with nothing under it is its slide's text."""
+        self.leave_headings()
+        if self._blocks and self._blocks[-1].kind == "heading":
+            self._blocks[-1] = replace(self._blocks[-1], kind="paragraph")
+
+    def begin_file(self) -> None:
+        """What comes next stands under no heading until one of its own, and that under the higher ones of before."""
+        self._headless = True
 
     @property
     def length(self) -> int:

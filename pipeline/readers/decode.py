@@ -43,6 +43,8 @@ _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1a\x7f\ufffd\ue000-\uf8ff\U000f0000-\
 
 def clean(text: str) -> str:
     """`text` in NFC with "\\n" as its only line end, without control characters, soft hyphens and lone surrogates."""
+    if text.isascii() and text.isprintable():
+        return text
     text = _SURROGATE.sub("\ufffd", _CONTROL.sub("", text))
     text = _LINE_END.sub("\n", text)
     return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)

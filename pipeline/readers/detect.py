@@ -58,9 +58,11 @@ def format_of(data: bytes, name: str) -> formats.Format:
         if promised is not None and promised.binary:
             return promised  # its parser can tell best what is wrong with it
         raise errors.DocumentError("unknown_type", f"{name}: binary, and no format that can be read")
-    if promised is not None and not promised.binary and promised.name != "text":
-        return promised
-    return formats.FORMATS["html" if _HTML.match(data[:_HEAD]) else "text"]
+    if promised is None or promised.binary:
+        promised = formats.FORMATS["text"]
+    if promised.name in ("text", "xml") and _HTML.match(data[:_HEAD]):
+        return formats.FORMATS["html"]
+    return promised
 
 
 def looks_binary(data: bytes) -> bool:

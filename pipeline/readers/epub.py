@@ -33,7 +33,7 @@ def read(data: bytes, name: str) -> build.Draft:
 
 
 def _add_chapter(builder: build.Builder, data: bytes, page: int) -> None:
-    builder.leave_headings()
+    builder.begin_file()
     try:
         html.add_page(data, builder, page=page)
     except errors.DocumentError as error:

@@ -69,9 +69,10 @@ _ALL = (
     _one(
         "text",
         "text/plain",
-        "txt text log ini cfg conf yaml yml toml xml properties env",
+        "txt text log ini cfg conf yaml yml toml properties env",
         Reader(name="text", version=1, module="plain"),
     ),
+    _one("xml", "application/xml", "xml nxml", Reader(name="xml", version=1, module="xml")),
     _one(
         "markdown",
         "text/markdown",
@@ -102,7 +103,7 @@ _ALL = (
         media_type="application/pdf",
         extensions=("pdf",),
         readers={
-            "pdfium": Reader(name="pdfium", version=2, module="pdf"),
+            "pdfium": Reader(name="pdfium", version=3, module="pdf"),
             "unstructured": Reader(name="unstructured-pdf", version=2, module="pdf", function="read_by_unstructured"),
             "unstructured-hi_res": Reader(
                 name="unstructured-pdf-hi-res", version=1, module="unstructured_", function="read_pdf_hi_res"
@@ -133,7 +134,7 @@ _ALL = (
         "pptx",
         _OOXML + "presentationml.presentation",
         "pptx pptm ppsx",
-        Reader(name="unstructured-pptx", version=1, module="unstructured_", function="read_pptx"),
+        Reader(name="unstructured-pptx", version=2, module="unstructured_", function="read_pptx"),
         binary=True,
     ),
     _one(
@@ -147,10 +148,10 @@ _ALL = (
         "xlsx",
         _OOXML + "spreadsheetml.sheet",
         "xlsx xlsm xltx",
-        Reader(name="xlsx", version=1, module="xlsx"),
+        Reader(name="xlsx", version=2, module="xlsx"),
         binary=True,
     ),
-    _one("xls", "application/vnd.ms-excel", "xls xlt", Reader(name="xls", version=1, module="xls"), binary=True),
+    _one("xls", "application/vnd.ms-excel", "xls xlt", Reader(name="xls", version=2, module="xls"), binary=True),
     _one(
         "ods",
         "application/vnd.oasis.opendocument.spreadsheet",
@@ -162,11 +163,11 @@ _ALL = (
         "odp",
         "application/vnd.oasis.opendocument.presentation",
         "odp otp",
-        Reader(name="odp", version=2, module="odt", function="read_presentation"),
+        Reader(name="odp", version=3, module="odt", function="read_presentation"),
         binary=True,
     ),
     _one("csv", "text/csv", "csv tsv tab", Reader(name="csv", version=1, module="delimited")),
-    _one("epub", "application/epub+zip", "epub", Reader(name="epub", version=2, module="epub"), binary=True),
+    _one("epub", "application/epub+zip", "epub", Reader(name="epub", version=3, module="epub"), binary=True),
     _one(
         "odt",
         "application/vnd.oasis.opendocument.text",
@@ -175,7 +176,7 @@ _ALL = (
         binary=True,
     ),
     _one("rtf", "application/rtf", "rtf", Reader(name="rtf", version=2, module="rtf"), binary=True),
-    _one("eml", "message/rfc822", "eml", Reader(name="eml", version=2, module="mail")),
+    _one("eml", "message/rfc822", "eml", Reader(name="eml", version=3, module="mail")),
     _one(
         "mbox", "application/mbox", "mbox mbx", Reader(name="mbox", version=2, module="mail", function="read_mailbox")
     ),

@@ -8,6 +8,7 @@ judged by their unreadable characters alone. In doubt a text is sound: a page th
 from __future__ import annotations
 
 import itertools
+import operator
 import re
 import unicodedata
 from collections.abc import Collection
@@ -44,12 +45,12 @@ _UNUSUAL = {
     "y": "jqxz",
     "z": "cdfhjlpqsx",
 }
-_PAIR = re.compile("|".join(f"(?={first}[{seconds}])" for first, seconds in _UNUSUAL.items()))
+_PAIRS = frozenset(first + second for first, seconds in _UNUSUAL.items() for second in seconds)
 PAIRS = 0.25  # share of them from which a text is no language; C headers with their macros come to 0.23
 NATURAL = 0.1  # share below which it surely is one
 WORDS = 40  # distinct ones: fewer prove nothing
 _MOST_WORDS = 150  # of a page are looked at
-_WORD = re.compile(r"(?<!\w)[^\W\d_]{4,20}(?!\w)")
+_WORD = re.compile(r"\b[^\W\d_]{4,20}\b")
 _PLAIN = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ı": "i", "ß": "s", "æ": "e", "œ": "e", "ð": "d", "þ": "t"})
 
 _CODES = re.compile(r"\(cid:\d{1,5}\)")  # what other programs write for a glyph without a character
@@ -107,7 +108,7 @@ def unusual_share(words: Collection[str]) -> float:
     if not plain.isascii():
         plain = " ".join(word for word in map(_folded, plain.split()) if word.isascii())
     pairs = len(plain) - 2 * plain.count(" ") - 1
-    return len(_PAIR.findall(plain)) / pairs if pairs > 0 else 0.0
+    return sum(map(_PAIRS.__contains__, map(operator.add, plain, plain[1:]))) / pairs if pairs > 0 else 0.0
 
 
 def _folded(word: str) -> str:

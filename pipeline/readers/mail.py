@@ -7,6 +7,7 @@ messages.
 
 from __future__ import annotations
 
+import codecs
 import email
 import email.message
 import email.policy
@@ -63,7 +64,7 @@ def _messages(data: bytes) -> Iterator[bytes]:
 
 def _add_message(builder: build.Builder, data: bytes, page: int | None = None) -> str:
     """Headers and body; in a mailbox (`page`: the message's number) under the subject as heading. Returns that."""
-    message = email.message_from_bytes(data, policy=email.policy.default)
+    message = _parsed(data)
     attached = [_name(part) for part in _leaves(message) if part.get_content_disposition() == "attachment"]
     headers = {key: _header(message, key) for key in _HEADERS}
     if page is not None:
@@ -80,11 +81,18 @@ def _add_message(builder: build.Builder, data: bytes, page: int | None = None) -
     return headers["Subject"]
 
 
+def _parsed(data: bytes) -> email.message.EmailMessage:
+    """A mail, also one that an editor has saved in UTF-16 or with a mark before it: its headers are bytes by rule."""
+    if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:2]:
+        data = decode.text_of(data).encode()
+    return email.message_from_bytes(data, policy=email.policy.default)
+
+
 def attachments(data: bytes) -> Iterator[containers.Member]:
     """What is attached to a mail: files, and mails as "<subject>.eml". Pictures within the text have no name that a
     reader knows.
     """
-    message = email.message_from_bytes(data, policy=email.policy.default)
+    message = _parsed(data)
     bodies = [message.get_body(preferencelist=(kind,)) for kind in ("plain", "html")]
     for part in _leaves(message):
         if any(part is body for body in bodies) or part.get_content_type() in NO_DOCUMENT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 
 from lxml import etree
@@ -12,6 +13,9 @@ from pipeline.readers import archives, build, tables, xmltree
 
 _SKIPPED = frozenset(("tracked-changes", "annotation", "table-of-content", "forms", "sequence-decls", "desc", "title"))
 _MAX_SPACES = 100
+_UPPER_CM = 5.0  # from the top of a slide, which is 14 to 21 high: a title begins above that
+_LENGTH = re.compile(r"(-?\d{1,9}(?:\.\d{1,9})?)(cm|mm|in|pt)")
+_UNITS = {"cm": 1.0, "mm": 0.1, "in": 2.54, "pt": 2.54 / 72}
 _MAX_REPEATED = 100  # of one cell or row; a spreadsheet's last ones claim 16,384 and 1,048,576
 
 
@@ -28,15 +32,38 @@ def read_presentation(data: bytes, name: str) -> build.Draft:
     root, title = _parsed(data)
     slides = (element for element in root.iter() if xmltree.local(element) == "page")
     for page, slide in enumerate(slides, 1):
-        builder.leave_headings()
+        titles = [frame for frame in slide if _attribute(frame, "class") == "title"] or _title_shape(slide)
         # The title first, wherever it stands on the slide: all else is under it.
-        frames = sorted(slide, key=lambda frame: _attribute(frame, "class") != "title")
-        for frame in frames:
+        for frame in sorted(slide, key=lambda frame: frame not in titles):
             if xmltree.local(frame) == "notes":
                 _add_notes(builder, frame, page)
             elif xmltree.local(frame):
-                _Walk(builder, page=page, heading=_attribute(frame, "class") == "title").run(frame)
+                _Walk(builder, page=page, heading=frame in titles).run(frame)
+        builder.end_slide()
     return builder.draft(title)
+
+
+def _title_shape(slide: etree._Element) -> list[etree._Element]:
+    """The shape that says as a title what a slide without one is about: a line of text above all others.
+
+    What comes from other programs has no placeholders; what fills the layout's place for text is no title.
+    """
+    placed = [shape for shape in slide if _attribute(shape, "y")]
+    shapes = [shape for shape in placed if "".join(map(str, shape.itertext())).strip()]
+    shapes.sort(key=lambda shape: _length(shape, "y"))
+    if not shapes or _attribute(shapes[0], "class") or len(placed) < 2 or _length(shapes[0], "y") > _UPPER_CM:
+        return []
+    if any(_length(one, "y") < _length(shapes[0], "y") + _length(shapes[0], "height") / 2 for one in shapes[1:2]):
+        return []
+    within = build.Builder()
+    _Walk(within).run(shapes[0])
+    return shapes[:1] if build.like_title(within.draft().text) else []
+
+
+def _length(shape: etree._Element, attribute: str) -> float:
+    """In centimetres; 0.0 where it is not written so, which no program does."""
+    found = _LENGTH.fullmatch(_attribute(shape, attribute))
+    return float(found[1]) * _UNITS[found[2]] if found else 0.0
 
 
 def _add_notes(builder: build.Builder, notes: etree._Element, page: int) -> None:

@@ -26,6 +26,8 @@ _MAX_BOOKMARKS = 10_000
 _LONE_MARK = re.compile(r"[•‣▪●○◦]$|\(?\d{1,3}[.)]$")  # a list's mark away from its text: it tells nothing
 _BOLD_NAME = re.compile(rb"(?i)bold|black|heavy|semib|demi|[-,]bd|medi|cmbx")
 _BOLD_WEIGHT = 600
+_LINE_END = re.compile("\r\n|[\r\n]")
+_LINE_OR_WORD_END = re.compile("\r\n|[\r\n]|(?<=\ufffe)(?=.)")
 _STYLED_CHARS = 200  # of a line: a longer one is text, whatever its letters
 _NAME_BYTES = 100
 _STAMP_CHARS = 40  # a page with a picture all over and no more text than this is a scan: a number, a stamp
@@ -61,21 +63,26 @@ def read(data: bytes, name: str, recognition: ocr.Recognition | None = None) -> 
     extract = _extract(data, recognition)
     builder = build.Builder()
     pages = pdf_lines.without_running(pdf_lines.cleaned(extract.pages))
+    contents = 0  # the level of the heading of a table of contents, while what follows is below it
     for number, parts in enumerate(pdf_headings.parts(pages, extract.outline), 1):
         for part in parts:
             if part.level:
-                _add_heading(builder, part, number)
+                if part.level > contents > 0:
+                    builder.leave_headings(contents)
+                contents = part.level if pdf_headings.is_contents(_add_heading(builder, part, number)) else 0
                 continue
             for text in pdf_lines.paragraphs([line for line in part.lines if not _LONE_MARK.match(line.text)]):
                 builder.add(text, page=number)
     return builder.draft(extract.title, left_out=_left_out(extract))
 
 
-def _add_heading(builder: build.Builder, part: pdf_headings.Part, page: int) -> None:
-    if part.lines:
-        builder.add(" ".join(line.text for line in part.lines), page=page, level=part.level)
-    else:
+def _add_heading(builder: build.Builder, part: pdf_headings.Part, page: int) -> str:
+    if not part.lines:
         builder.enter(part.level, part.title)
+        return part.title
+    text = " ".join(line.text for line in part.lines)
+    builder.add(text, page=page, level=part.level)
+    return text
 
 
 def read_by_unstructured(data: bytes, name: str, recognition: ocr.Recognition | None = None) -> build.Draft:
@@ -241,7 +248,7 @@ def _lines(page: pypdfium2.PdfPage) -> Page:
 def _cut(text: str) -> Iterator[tuple[int, str]]:
     """Each line without its end, and where it begins for pdfium, which counts the halves of UTF-16."""
     start = place = 0
-    for line in re.split("\r\n|[\r\n]|(?<=\ufffe)(?=.)", text):
+    for line in (_LINE_OR_WORD_END if "\ufffe" in text else _LINE_END).split(text):
         yield place, line
         start += len(line)
         end = 2 if text.startswith("\r\n", start) else int(text[start : start + 1] in ("\r", "\n"))
@@ -279,8 +286,16 @@ class _Look:
             last = self._index(begin + _halves(visible) - 1, visible[-1]) if visible else None
             if last is None:
                 return Line(text=bare, top=top)
-            size, bold = min(size, self._size(last)), bold and self._is_bold(last)
+            bold = bold and self._is_bold(last)
+            if size != (end := self._size(last)):
+                size = self._most(visible, begin, size, end)
         return Line(text=bare, size=size, bold=bold, top=top)
+
+    def _most(self, line: str, begin: int, first: float, last: float) -> float:
+        """The size of most of a line whose first and last letters differ: an initial, "(2 of 4)" after a heading."""
+        middle = len(line[: len(line) // 2].rstrip()) - 1
+        index = self._index(begin + _halves(line[:middle]), line[middle]) if middle > 0 else None
+        return min(first, last) if index is None else sorted((first, self._size(index), last))[1]
 
     def _index(self, place: int, character: str) -> int | None:
         """pdfium's own number of a character of the text; None where the two counts have parted."""

@@ -17,6 +17,8 @@ from pipeline.readers.pdf_lines import Line, Page
 _MAX_LINES = 3  # of a heading
 _MAX_CHARS = 150
 _MAX_SHARE = 0.15  # of the letters of a document: what is used more is no style of headings
+_SHORT_SHARE = 0.3  # of one as short as this; a still shorter one is a diagram, as often as not
+_SHORT_CHARS = range(500, 2000)
 _ROW_NUMBERS = 3  # in a line: then it is a row of a table
 _LEVELS = 4  # sizes that are told apart
 _FITTING = 0.5  # of an outline's titles have to be found in the text
@@ -33,7 +35,13 @@ _TEXT_END = re.compile(r"[.,;:。，；：、…-]$|\.{3,}|…")
 _UNFINISHED = re.compile(
     r" (?:a|an|and|as|at|by|for|from|in|is|of|on|or|that|the|to|with|de|des|du|et|la|le|der|die|und)$"
 )
+_FOOT = 0.75  # of the page's height: below it a column may end
 _BLANK = re.compile(r"(?i)this page (?:\w+ )*left blank")
+_CONTENTS_WORDS = (
+    "contents tableofcontents inhalt inhaltsverzeichnis sommaire tabledesmatières índice indice contenido sumário "
+    "inhoud inhoudsopgave 目录 目錄 目次 차례 목차 содержание оглавление"
+)
+_TABLES_OF_CONTENTS = frozenset(_CONTENTS_WORDS.split())
 _CONTENTS = re.compile(r"(?:\.\s?){3,}|\s\d{1,4}$")  # a line of a table of contents
 
 
@@ -81,6 +89,11 @@ def parts(pages: Sequence[Page], outline: Outline) -> list[list[Part]]:
     return [[one for part in page for one in ([part] if part.level else styles.parts(part.lines))] for page in found]
 
 
+def is_contents(heading: str) -> bool:
+    """Whether it stands over a table of contents: whatever its size, it is nobody's parent."""
+    return bare(heading) in _TABLES_OF_CONTENTS
+
+
 def _by_outline(page: Page, entries: Sequence[Entry]) -> Iterator[Part]:
     if not entries:
         yield from _text(list(page))
@@ -92,13 +105,14 @@ def _by_outline(page: Page, entries: Sequence[Entry]) -> Iterator[Part]:
     at = 0
     while at < len(page):
         length, entry = next(((length, entry) for (start, length), entry in shown.items() if start == at), (1, None))
-        late = [one for one in unseen if one.top <= max(page[at].top, 0.0)]
+        here = max(page[at].top, 0.0)
+        late = [one for one in unseen if one.top <= here]
         if entry is not None or late:
             yield from _text(text)
             text = []
-        for one in late:
-            unseen.remove(one)
-            yield Part(lines=(), level=one.level, title=one.title)
+        if late:
+            unseen = [one for one in unseen if one.top > here]
+            yield from (Part(lines=(), level=one.level, title=one.title) for one in late)
         if entry is not None:
             yield Part(lines=tuple(page[at : at + length]), level=entry.level)
         else:
@@ -150,8 +164,10 @@ class _Styles:
         self._body = pdf_lines.usual_size(pages)
         bold = sum(len(line.text) for page in pages for line in page if line.bold)
         total = sum(len(line.text) for page in pages for line in page) or 1
-        self._bold_counts = bold <= _MAX_SHARE * total
-        self._levels = self._ranked(pages, total, self._learned(headings))
+        self._is_tiny = total < _SHORT_CHARS.start
+        self._most = (_SHORT_SHARE if total in _SHORT_CHARS else _MAX_SHARE) * total
+        self._bold_counts = bold <= self._most
+        self._levels = self._ranked(pages, self._learned(headings))
 
     def _style(self, line: Line) -> _Style | None:
         """None for text."""
@@ -172,7 +188,7 @@ class _Styles:
                 counts[style][part.level] += 1
         return {style: levels.most_common(1)[0][0] for style, levels in counts.items()}
 
-    def _ranked(self, pages: Sequence[Page], total: int, learned: dict[_Style, int]) -> dict[_Style, int]:
+    def _ranked(self, pages: Sequence[Page], learned: dict[_Style, int]) -> dict[_Style, int]:
         """Levels of the styles of headings: the largest is 1, bold letters of the text's size come last."""
         letters: collections.Counter[_Style] = collections.Counter()
         on: dict[_Style, set[int]] = {}
@@ -182,7 +198,7 @@ class _Styles:
                 if style is not None and _may_be_heading(run):
                     letters[style] += sum(len(line.text) for line in run)
                     on.setdefault(style, set()).add(number)
-        kept = [style for style, count in letters.items() if style in learned or count <= _MAX_SHARE * total]
+        kept = [style for style, count in letters.items() if style in learned or count <= self._most]
         kept.sort(key=lambda style: (-style[0], not style[1]))
         if len(pages) > _SHORT:
             kept = [style for number, style in enumerate(kept) if not number or style in learned or on[style] != {0}]
@@ -195,11 +211,14 @@ class _Styles:
     def _runs(self, page: Sequence[Line]) -> Iterator[list[Line]]:
         """Successive lines of one style."""
         run: list[Line] = []
+        before: _Style | None = None
         for line in page:
-            if run and not (line.text and run[-1].text and self._style(line) == self._style(run[-1])):
+            style = self._style(line)
+            if run and not (line.text and run[-1].text and style == before):
                 yield run
                 run = []
             run.append(line)
+            before = style
         if run:
             yield run
 
@@ -211,8 +230,12 @@ class _Styles:
             after = runs[at + 1] if at + 1 < len(runs) else []
             style = self._style(run[0])
             level = self._levels.get(style, 0) if style is not None and _may_be_heading(run) else 0
-            if after and after[0].text[:1].islower():
-                level = 0  # it goes on
+            if level > 1 and not _stands_over(run, runs[at - 1] if at else [], after):
+                level = 0
+            if after and after[0].text[:1].islower() and self._style(after[0]) is None:
+                level = 0  # it goes on as text
+            if at and self._is_tiny and len(after[0].text if after else "") < len(run[-1].text):
+                level = 0  # a name in a diagram
             if level and style == (self._body, True):
                 level = self._bold_level(level, run, after, usual)
             if not level:
@@ -235,6 +258,18 @@ class _Styles:
             return level + (found[1] or "").count(".")
         text = after[0].text if after else ""
         return level if len(text) > 0.7 * usual and len(_NUMBER.findall(text)) < _ROW_NUMBERS else 0
+
+
+def _stands_over(run: list[Line], before: list[Line], after: list[Line]) -> bool:
+    """Whether what comes next on the page is below these lines, or they end a column.
+
+    Else a program has written them out of order, and nobody knows what they stand over: an icon at the margin ("TIP").
+    Titles, which stand over all, are not asked.
+    """
+    place = run[-1].top
+    if place < 0 or place > _FOOT:
+        return True
+    return place <= after[0].top or after[0].top < 0 if after else not before or before[-1].top <= place
 
 
 def _may_be_heading(run: list[Line]) -> bool:

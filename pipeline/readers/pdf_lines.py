@@ -20,6 +20,7 @@ _COMPATIBLE = re.compile("[\ufb00-\ufb06\u2e80-\u2eff\u2f00-\u2fd5]")
 # What the Symbol and Wingdings fonts have at private places: bullets, and the signs of formulas.
 _SYMBOLS = dict.fromkeys((0xF0B7, 0xF0A7, 0xF076, 0xF0D8), "•")
 _SYMBOLS |= {0xF000 + ord(sign): sign for sign in "!#%&()+,./0123456789:;<=>?[]_{|}"} | {0xF02D: "-", 0xF020: " "}
+_SYMBOL = re.compile("[\uf020-\uf0d8]")
 _HYPHENS = ("-", "\u2010", "\u00ad", "\ufffe")
 _BROKEN_WORD = re.compile("([^\\W\\d_]+)[-\u2010\u00ad\ufffe]$")
 _HALVES = re.compile("[^\\W\\d_]+(?:[-\u2010\u00ad\ufffe]\n|\ufffe)[^\\W\\d_]+")
@@ -96,16 +97,26 @@ def _plain(text: str) -> str:
 
 
 def with_symbols(text: str) -> str:
-    return text if text.isascii() else text.translate(_SYMBOLS)
+    return text if text.isascii() or not _SYMBOL.search(text) else text.translate(_SYMBOLS)
 
 
 def _vocabulary(pages: Iterable[Page]) -> collections.Counter[str]:
     """How often each word stands in the document, halves of broken ones not counted."""
     counts: collections.Counter[str] = collections.Counter()
     for page in pages:
-        text = "\n".join(line.text for line in page).lower()
-        counts.update(_WORD.findall(_HALVES.sub(" ", text)))
+        counts.update(_WORD.findall(_without_halves(line.text.lower() for line in page)))
     return counts
+
+
+def _without_halves(lines: Iterable[str]) -> str:
+    """Their text without the words that a line's end breaks; looked for in the lines that may have one: 1 in 20."""
+    pieces: list[str] = []
+    for line in lines:
+        if pieces and pieces[-1].endswith(_HYPHENS):
+            pieces[-1] += f"\n{line}"
+        else:
+            pieces.append(line)
+    return "\n".join(_HALVES.sub(" ", piece) if "\n" in piece or "\ufffe" in piece else piece for piece in pieces)
 
 
 def _mended(page: Page, vocabulary: collections.Counter[str]) -> Page:
@@ -119,7 +130,7 @@ def _mended(page: Page, vocabulary: collections.Counter[str]) -> Page:
             if not text:
                 continue
         result.append(_with(line, text))
-    return [_with(line, _clean(line.text)) for line in result]
+    return [_with(line, decode.clean(line.text)) for line in result]
 
 
 def _take(lines: Page, text: str, vocabulary: collections.Counter[str]) -> str:
@@ -130,10 +141,6 @@ def _take(lines: Page, text: str, vocabulary: collections.Counter[str]) -> str:
     whole = lines[-1].text[: half.start()] + _joined(half[1], rest[1], vocabulary) + rest[2]
     lines[-1] = replace(lines[-1], text=whole, goes_on=True)
     return text[rest.end() :]
-
-
-def _clean(text: str) -> str:
-    return text if text.isascii() and text.isprintable() else decode.clean(text)
 
 
 def _joined(left: str, right: str, vocabulary: collections.Counter[str]) -> str:

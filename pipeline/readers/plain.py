@@ -19,7 +19,7 @@ _DOCSTRING = re.compile(r'(?:\s*#[^\n]*\n){0,20}\s*[rR]?(?:"""|\'\'\')\s*([^\n]{
 
 
 def read(data: bytes, name: str) -> build.Draft:
-    text = decode.text_of(data, _declared(data))
+    text = decode.text_of(data, declared(data))
     if formats.extension(name) not in _PROSE:
         return build.Draft(title="", text=text, blocks=build.outline(text, paragraphs(text)))
     spans = _numbered(text, paragraphs(text, underlined=True))
@@ -106,7 +106,7 @@ def _title(text: str, spans: list[build.Span]) -> str:
     return build.one_line(first)
 
 
-def _declared(data: bytes) -> str:
+def declared(data: bytes) -> str:
     """The encoding in an XML declaration; "" without one."""
     found = re.match(rb"<\?xml[^>]{0,100}?encoding=[\"']([\w.-]{1,40})[\"']", data[:200])
     return found[1].decode("ascii") if found else ""

@@ -16,6 +16,7 @@ from pipeline.readers import build
 GROUP_CHARS = 700  # of rows after the header: with it, about 256 tokens of digits and words
 HEADER_SHARE = 0.5  # of GROUP_CHARS: a longer header is not repeated, it would crowd out the rows
 MAX_TABLE_CHARS = 300_000_000
+_EXACT = 2**53  # up to here a float is a whole number: an account's, a barcode's
 _LOOKED_AT = 20  # rows: for a header, and for remarks above the table
 
 
@@ -49,10 +50,24 @@ def cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.12g}"
+        return str(int(value)) if value.is_integer() and abs(value) < _EXACT else f"{value:.12g}"
     if isinstance(value, datetime.datetime):
-        return str(value.date()) if value.time() == datetime.time() else value.isoformat(" ", "minutes")
+        value = _to_second(value)
+        return str(value.date()) if value.time() == datetime.time() else f"{value.date()} {_clock(value.time())}"
+    if isinstance(value, datetime.time):
+        return _clock(_to_second(datetime.datetime.combine(datetime.date(2000, 1, 1), value)).time())
     return str(value)
+
+
+def _to_second(value: datetime.datetime) -> datetime.datetime:
+    """Rounded: a fraction of a day, which is what a workbook keeps, seldom comes out even."""
+    if value.microsecond >= 500_000 and value < datetime.datetime.max.replace(microsecond=0, tzinfo=value.tzinfo):
+        value += datetime.timedelta(seconds=1)
+    return value.replace(microsecond=0)
+
+
+def _clock(value: datetime.time) -> str:
+    return value.isoformat("seconds" if value.second else "minutes")
 
 
 def grouped(rows: Iterable[Sequence[str]], *, header: bool) -> Iterator[str]:

@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lxml import etree
@@ -117,19 +117,56 @@ def read_pptx(data: bytes, name: str) -> build.Draft:
     slides: dict[int, list[Any]] = {number: [] for number in notes}
     for element in elements:
         slides.setdefault(element.metadata.page_number or 1, []).append(element)
+    untitled = {number for number, found in slides.items() if not any(map(_slide_level, found))}
+    titles = _title_shapes(data, untitled) if untitled else {}
     builder = build.Builder()
     for number in sorted(slides):
-        builder.leave_headings()
+        if lines := titles.get(number, []):
+            builder.add(" ".join(lines), page=number, level=1)
+            slides[number] = [element for element in slides[number] if not _taken(element.text, lines)]
         # The title shape first, wherever it stands on the slide: all else is under it.
         _add(builder, sorted(slides[number], key=lambda element: not _slide_level(element)), believed=_slide_level)
         if number in notes:
             builder.add(f"Notes: {notes[number]}", page=number)
+        builder.end_slide()
     return builder.draft(title)
 
 
 def _slide_level(element: Any) -> int:
     """1 for a slide's title shape; "Title" elements of other depth are short lines of text."""
     return 1 if element.category == "Title" and element.metadata.category_depth == 0 else 0
+
+
+def _taken(text: str, lines: list[str]) -> bool:
+    """Whether it is the next of the lines, which then is no more."""
+    found = text.strip() in lines
+    if found:
+        lines.remove(text.strip())
+    return found
+
+
+def _title_shapes(data: bytes, wanted: Collection[int]) -> dict[int, list[str]]:
+    """Lines of what serves as title on each of these slides, which have none: the topmost text, alone at its height.
+
+    What fills the layout's place for text is none.
+    """
+    import pptx
+
+    made = pptx.Presentation(io.BytesIO(data))
+    found = {}
+    for number, slide in enumerate(made.slides, 1):
+        if number not in wanted:
+            continue
+        placed = sorted((one for one in slide.shapes if one.top is not None), key=lambda one: one.top)
+        shapes = [one for one in placed if not one.has_text_frame or one.text_frame.text.strip()]
+        first = next((one for one in shapes if one.has_text_frame), None)
+        if first is None or first.is_placeholder or len(placed) < 2 or first.top > (made.slide_height or 0) / 4:
+            continue
+        beside = [one for one in shapes if one is not first and one.top < first.top + (first.height or 0) / 2]
+        text = first.text_frame.text.replace("\v", "\n").strip()
+        if build.like_title(text) and not any(one.has_text_frame or one.has_table for one in beside):
+            found[number] = [line.strip() for line in text.split("\n") if line.strip()]
+    return found
 
 
 def _notes(data: bytes) -> dict[int, str]:

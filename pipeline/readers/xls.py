@@ -41,7 +41,8 @@ def _rows(book: Any, sheet: Any) -> Iterator[list[str]]:
 def _text(book: Any, cell: Any) -> str:
     if cell.ctype == xlrd.XL_CELL_DATE:
         try:
-            return tables.cell(xlrd.xldate_as_datetime(cell.value, book.datemode))
+            moment = xlrd.xldate_as_datetime(cell.value, book.datemode)
+            return tables.cell(moment.time() if 0 <= cell.value < 1 else moment)  # a time of day has no date
         except (xlrd.xldate.XLDateError, OverflowError, ValueError):
             return tables.cell(cell.value)  # a number that is only formatted like a date
     if cell.ctype == xlrd.XL_CELL_BOOLEAN:

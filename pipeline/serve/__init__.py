@@ -6,6 +6,7 @@
     shelf.py       collections kept open and warm, opened again when a new generation is published
     dify.py        POST /retrieval          conditions.py   its metadata filter
     openai.py      /v1/models, /v1/chat/completions, /v1/embeddings
+    web/           the page at / for a browser
     citing.py      how a passage is named: source line, title, link
     keys.py        API keys and their hashes
     instructions.py  what to type into Dify

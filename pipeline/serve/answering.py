@@ -3,34 +3,103 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, replace
 
-from pipeline import answer, asking, filters, surroundings
-from pipeline.models import resolve
-from pipeline.serve.shelf import Shelf
+from pipeline import answer, asking, explain, filters, surroundings
+from pipeline.models import Generator, resolve
+from pipeline.search import Hit
+from pipeline.serve.shelf import Opened, Shelf
 
 
-async def answers(
-    shelf: Shelf, collection: str, question: str, where: filters.Filters | None = None
-) -> AsyncGenerator[answer.AnswerEvent, None]:
-    """The answer as it is written; what goes wrong before its first word is raised by the first event. `where`: from
-    which passages.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A question that was searched for, and not yet answered.
+
+    Attributes:
+        passages: the hits with what stands around them, for the model; None: as they are.
+        generator: who answers; None: nobody. Whoever prepared it closes it.
+    """
+
+    question: str
+    opened: Opened
+    hits: Sequence[Hit]
+    passages: Sequence[Hit] | None
+    generator: Generator | None
+    params: answer.AskParams
+
+    @property
+    def shown(self) -> Sequence[Hit]:
+        """What the model is shown, as far as it fits."""
+        return list(self.passages if self.passages is not None else self.hits)[: self.params.passages]
+
+    async def aclose(self) -> None:
+        if self.generator is not None:
+            await self.generator.aclose()
+
+
+async def prepare(
+    shelf: Shelf,
+    collection: str,
+    question: str,
+    where: filters.Filters | None = None,
+    trace: explain.Trace | None = None,
+) -> Prepared:
+    """Search. `where`: which passages may be found; `trace`: is told how.
 
     Raises:
         NoIndex, UsageError, ModelError: as `Shelf.find`; ModelError: nobody answers.
     """
     settings = shelf.settings
-    found = await shelf.find(collection, question, top_k=asking.pool(settings.ask.passages), where=where)
+    pool = asking.pool(settings.ask.passages)
+    found = await shelf.find(collection, question, top_k=pool, where=where, trace=trace)
     opened = found.opened
     params = asking.params(settings, opened.collection, opened.note, opened.spec)
     generator = await resolve.open_generator(settings)
+    prepared = Prepared(
+        question=question, opened=opened, hits=found.hits, passages=None, generator=generator, params=params
+    )
     try:
-        around = (opened.settings, opened.collection, opened.note, question, found.hits, generator, params)
-        passages = await asyncio.to_thread(surroundings.for_answer, *around)
-        async with aclosing(answer.answer(question, found.hits, generator, params, passages=passages)) as events:
-            async for event in events:
-                yield event if isinstance(event, str) else await asking.looked_at(event, opened.collection, opened.note)
-    finally:
-        if generator is not None:
-            await generator.aclose()
+        return await surrounded(prepared)
+    except BaseException:
+        await prepared.aclose()
+        raise
+
+
+async def surrounded(prepared: Prepared) -> Prepared:
+    """The same with what stands around its hits, as much as its generator can take."""
+    opened = prepared.opened
+    around = (opened.settings, opened.collection, opened.note, prepared.question, prepared.hits)
+    passages = await asyncio.to_thread(surroundings.for_answer, *around, prepared.generator, prepared.params)
+    return replace(prepared, passages=passages)
+
+
+async def write(prepared: Prepared) -> AsyncGenerator[answer.AnswerEvent, None]:
+    """The answer as it is written; what goes wrong before its first word is raised by the first event.
+
+    Raises:
+        ModelError: the model failed before it said anything.
+    """
+    opened = prepared.opened
+    written = answer.answer(
+        prepared.question, prepared.hits, prepared.generator, prepared.params, passages=prepared.passages
+    )
+    async with aclosing(written) as events:
+        async for event in events:
+            yield event if isinstance(event, str) else await asking.looked_at(event, opened.collection, opened.note)
+
+
+async def answers(
+    shelf: Shelf, collection: str, question: str, where: filters.Filters | None = None
+) -> AsyncGenerator[answer.AnswerEvent, None]:
+    """`prepare` and `write`: the answer as it is written; what goes wrong before its first word is raised by the first
+    event. `where`: from which passages.
+
+    Raises:
+        NoIndex, UsageError, ModelError: as `prepare`.
+    """
+    prepared = await prepare(shelf, collection, question, where)
+    async with aclosing(prepared), aclosing(write(prepared)) as events:
+        async for event in events:
+            yield event

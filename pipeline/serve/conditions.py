@@ -12,12 +12,13 @@ They become a predicate of the index (filters.py), which is applied before anyth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline import errors, filters
 from pipeline.filters import Predicate, Test
+from pipeline.serve import described
 
 Operator = Literal[
     "contains",
@@ -51,13 +52,30 @@ FIELDS = {
     "heading": "heading",
     "document_id": "document",
 }  # names in our answers to Dify, and of filters.COLUMNS
+Name = Annotated[str, Field(json_schema_extra=described.one_of(FIELDS))]
+
+
+_NUMBER = r"\s*[-+]?[0-9]{1,15}(\.[0-9]{1,9})?\s*"
+_NUMERIC: dict[str, Any] = {"anyOf": [{"type": ["number", "null"]}, {"type": "string", "pattern": f"^{_NUMBER}$"}]}
+# For /openapi.json: a page is compared with numbers, but for the tests of how it is written.
+_PAGES: dict[str, Any] = {
+    "if": {
+        "properties": {
+            "name": {"anyOf": [{"const": "page"}, {"type": "array", "contains": {"const": "page"}}]},
+            "comparison_operator": {"not": {"enum": ["contains", "not contains", "start with", "end with"]}},
+        }
+    },
+    "then": {"properties": {"value": {"anyOf": [*_NUMERIC["anyOf"], {"type": "array", "items": _NUMERIC}]}}},
+}
 
 
 class Condition(BaseModel):
     """One comparison. `name`: one of FIELDS, or several, of which one must fulfil it (as Dify's documentation has it;
     its program sends one)."""
 
-    name: str | list[str]
+    model_config = ConfigDict(json_schema_extra=_PAGES)
+
+    name: Name | list[Name]
     comparison_operator: Operator
     value: Item | list[Item] | None = None
 

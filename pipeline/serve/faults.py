@@ -40,8 +40,9 @@ class Refusal:
 
 
 def is_dify(path: str) -> bool:
-    """Dify joins its endpoint and "/retrieval" without trimming: an endpoint that ends with a slash gives two."""
-    return path in ("/retrieval", "//retrieval")
+    """Dify joins its endpoint and "/retrieval" without trimming: an endpoint that ends with a slash gives two, and one
+    that has the address typed in whole "/retrieval/retrieval", where a wrong key must be told as well."""
+    return path.endswith("/retrieval")
 
 
 def is_openai(path: str) -> bool:
@@ -104,8 +105,12 @@ _STATUSES = {
 
 
 def documented(shape: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """The refusals of a route, for its description in /openapi.json."""
-    return {status: {"model": shape, "description": text} for status, text in _STATUSES.items()}
+    """The refusals of a route, for its description in /openapi.json: JSON, whatever the route itself answers with."""
+    schema = shape.model_json_schema()
+    if "$defs" in schema:  # must be known to the whole document, which FastAPI sees to
+        return {status: {"model": shape, "description": text} for status, text in _STATUSES.items()}
+    content = {"application/json": {"schema": schema}}
+    return {status: {"content": content, "description": text} for status, text in _STATUSES.items()}
 
 
 def reply(path: str, refusal: Refusal) -> JSONResponse:

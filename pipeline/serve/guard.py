@@ -12,6 +12,7 @@ import logging
 import time
 from dataclasses import dataclass
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.serve import faults, keys
@@ -19,6 +20,8 @@ from pipeline.serve.faults import Refusal
 from pipeline.serve.keys import ANYBODY, Client, Keys
 from pipeline.serve.limits import Rates
 from pipeline.serve.meter import Meter
+from pipeline.serve.web import refusals, session
+from pipeline.serve.web.session import Sessions
 
 log = logging.getLogger(__name__)
 access = logging.getLogger(f"{__name__}.access")
@@ -26,27 +29,40 @@ access = logging.getLogger(f"{__name__}.access")
 BODY_BYTES = 1_000_000
 BODY_S = 10.0  # for all of a body to arrive
 OPEN = frozenset({"/", "/healthz", "/readyz"})  # need no key: they say that a server is there, and no more
+# Of every answer, unless a route has its own: what a browser shows loads from this server alone and runs nothing that
+# stands in a page, no other site frames or embeds it, and none is told its address.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+        "object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "host.docker.internal"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
     """Who may come in. `hosts`: names that a Host header may have; empty: any. `most`: requests at once; `request_s`:
-    for a whole answer.
+    for a whole answer; `body_s`: for all of a body to arrive.
     """
 
     keys: Keys
     hosts: frozenset[str] = frozenset()
     most: int = 64
     request_s: float = 600.0
+    body_s: float = BODY_S
 
 
 class Guard:
     """ASGI middleware around `app`."""
 
-    def __init__(self, app: ASGIApp, door: Door, meter: Meter) -> None:
+    def __init__(self, app: ASGIApp, door: Door, meter: Meter, sessions: Sessions) -> None:
         self._app = app
         self._door = door
+        self._sessions = sessions
         self._meter = meter
         self._rates = Rates()
         self._under_way = 0
@@ -61,6 +77,9 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         try:
@@ -75,7 +94,7 @@ class Guard:
         path = scope["path"]
         client = self._admit(scope, path)
         if isinstance(client, Refusal):
-            await faults.reply(path, client)(scope, receive, send)
+            await refusals.reply(scope, client)(scope, receive, send)
             return
         self._under_way += 1
         token = keys.asking.set(client)
@@ -88,10 +107,10 @@ class Guard:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application's answer, in the time that it may take; what was begun before that is cut off."""
-        body = await _body(scope, receive)
+        body = await _body(scope, receive, self._door.body_s)
         if isinstance(body, Refusal):
             self._meter.refused("body")
-            await faults.reply(scope["path"], body)(scope, receive, send)
+            await refusals.reply(scope, body)(scope, receive, send)
             return
         if body is None:
             return
@@ -109,16 +128,16 @@ class Guard:
             log.warning("An answer took longer than %g s and was ended.", self._door.request_s)
             if not begun:
                 late = Refusal(status=503, message=f"There was no answer within {self._door.request_s:g} s.")
-                await faults.reply(scope["path"], late)(scope, receive, send)
+                await refusals.reply(scope, late)(scope, receive, send)
 
     def _admit(self, scope: Scope, path: str) -> Client | Refusal:
         if self._door.hosts and _host(scope) not in self._door.hosts:
             # A page of another site that makes its own name point here (DNS rebinding) still sends that name.
             self._meter.refused("host")
             return Refusal(status=421, message="This server answers to localhost and the names it was given only.")
-        if path in OPEN:
+        if path in OPEN and not (path == "/" and session.wants_html(scope)):
             return ANYBODY
-        client = self._check_key(scope, path) if self._door.keys.required else ANYBODY
+        client = self._client(scope, path)
         if isinstance(client, Refusal):
             self._meter.refused("key")
             return client
@@ -130,6 +149,17 @@ class Guard:
             self._meter.refused("busy")
             return Refusal(status=503, message="The server is busy: try again.", code="overloaded", retry_s=1)
         return client
+
+    def _client(self, scope: Scope, path: str) -> Client | Refusal:
+        """Who asks: by a session, where a page of ours is asked for, else by the key itself."""
+        if not self._door.keys.required or session.is_open(path):
+            return ANYBODY
+        if session.is_page(path) and not _only(scope, b"authorization"):
+            found = self._sessions.of(scope)
+            if found is not None:
+                client, scope[session.MARK] = found
+                return client
+        return self._check_key(scope, path)
 
     def _check_key(self, scope: Scope, path: str) -> Client | Refusal:
         # Dify's registration takes a 401 for success, and tells the user of a wrong key at 403 alone.
@@ -157,7 +187,7 @@ def _host(scope: Scope) -> str:
     return host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes | Refusal | None:
+async def _body(scope: Scope, receive: Receive, within_s: float) -> bytes | Refusal | None:
     """The whole body; None when the client went away before it was sent."""
     too_large = Refusal(status=413, message=f"A request may have {BODY_BYTES} bytes.")
     length = _only(scope, b"content-length")
@@ -165,7 +195,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes | Refusal | None:
         return too_large
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(within_s):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -176,7 +206,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes | Refusal | None:
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
-        return Refusal(status=408, message=f"The request did not arrive within {BODY_S:.0f} s.")
+        return Refusal(status=408, message=f"The request did not arrive within {within_s:g} s.")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

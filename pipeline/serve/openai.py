@@ -12,20 +12,22 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from pipeline import answer, errors
 from pipeline.models import Vectors
-from pipeline.serve import citing, faults
+from pipeline.serve import citing, described, faults
 from pipeline.serve.answering import answers
 from pipeline.serve.shelf import Shelf
 
 PREFIX = "pipeline/"  # of a model's name; the collection follows
 MOST_TEXTS = 2_048  # in a request to embed: OpenAI's own limit
+_EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+_STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": _EVENT}}}}
 
 
 class Part(BaseModel):
@@ -46,13 +48,13 @@ class Message(BaseModel):
 
 class Chat(BaseModel):
     model: str
-    messages: list[Message]
+    messages: Annotated[list[Message], Field(json_schema_extra=described.ASKS)]
     stream: bool | None = False
 
 
 class Embedding(BaseModel):
     model: str
-    input: str | list[str]
+    input: described.NonBlank | Annotated[list[described.NonBlank], described.between(1, MOST_TEXTS)]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
 
@@ -66,7 +68,7 @@ def router(shelf: Shelf) -> APIRouter:
         listed = [{"id": PREFIX + name, "object": "model", "owned_by": "pipeline"} for name in shelf.names()]
         return {"object": "list", "data": listed}
 
-    @api.post("/chat/completions")
+    @api.post("/chat/completions", responses=_STREAMED)
     async def chat(asked: Chat, request: Request) -> Response:
         """Answer the last question from the collection's documents."""
         events = _answer(shelf, asked)

@@ -19,6 +19,7 @@ class ImpatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
+        self.access_log = False  # uvicorn's has the query string, whatever else sets up logging; guard.access has not
         self._wait_for_head()
 
     def handle_events(self) -> None:

@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from pipeline import errors
-from pipeline.serve import openai
+from pipeline.serve import described, openai
 from pipeline.serve.shelf import Shelf
 
 MOST_TEXTS = 1_000  # in a request
@@ -22,12 +22,12 @@ MOST_TEXTS = 1_000  # in a request
 class Document(BaseModel):
     """Cohere's first version sends objects."""
 
-    text: str
+    text: described.NonBlank
 
 
 class Rerank(BaseModel):
-    query: str
-    documents: list[str | Document]
+    query: described.NonBlank
+    documents: Annotated[list[described.NonBlank | Document], described.between(1, MOST_TEXTS)]
     model: str = ""
     top_n: Annotated[int, Field(ge=1)] | None = None
     return_documents: bool = False

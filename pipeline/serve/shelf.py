@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from pipeline import config, errors, filters, lance, live, opening, query, reranking, search, tasks
+from pipeline import config, errors, explain, filters, lance, live, opening, query, reranking, search, tasks
 from pipeline.models import Embedder, EmbedderSpec, EmbedReply, Vectors, rerank, resolve
 from pipeline.models.rerank import Reranker
 from pipeline.serve import keys
@@ -99,6 +99,17 @@ class Shelf:
             if _NAME.fullmatch(name) and client.may_ask(name) and Collection(data, name).published() is not None
         )
 
+    def standing(self, name: str) -> query.Standing:
+        """What is published in a collection, for who asks for no model and no table.
+
+        Raises:
+            NoIndex: see `open`.
+        """
+        try:
+            return query.open_collection(self._settings_of(name))
+        except errors.NoIndex:
+            raise _none(name) from None
+
     async def open(self, name: str) -> Opened:
         """The newest publication of a collection.
 
@@ -114,7 +125,11 @@ class Shelf:
             raise _none(name) from None
         if (opened := self._current(name, standing)) is not None:
             return opened
-        async with self._locks.setdefault(name, asyncio.Lock()):  # only names that exist come here
+        lock = self._locks.setdefault(name, asyncio.Lock())  # only names that exist come here
+        before = self._opened.get(name)
+        if lock.locked() and before is not None and before.note is not None:
+            return before  # somebody is opening the new one already: nobody else waits for that
+        async with lock:
             standing = await asyncio.to_thread(query.open_collection, settings)
             return self._current(name, standing) or await self._open(settings, standing)
 
@@ -141,7 +156,7 @@ class Shelf:
             embedder = (await resolve.open_embedder(chosen, standing.spec, bulk=False)).embedder
             if before is not None:
                 self._replaced.append(before.embedder)
-        reader = await asyncio.to_thread(query.open_reader, standing)
+        reader = await asyncio.to_thread(_ready, standing)
         opened = Opened(
             settings=settings,
             collection=standing.collection,
@@ -151,7 +166,7 @@ class Shelf:
             reader=reader,
         )
         self._opened[settings.collection] = opened
-        passages = reader.count()
+        passages = await asyncio.to_thread(reader.count)
         self._meter.opened(settings.collection, standing.note.snapshot, passages)
         log.info("Opened collection %s: %d passages", settings.collection, passages)
         return opened
@@ -165,9 +180,10 @@ class Shelf:
         mode: str | None = None,
         where: filters.Filters | None = None,
         rerank: bool = True,
+        trace: explain.Trace | None = None,
     ) -> Found:
         """The passages of a collection that fit `question` best, best first; `where`: which may be found; `rerank`: by
-        the reranker of the settings, if they name one.
+        the reranker of the settings, if they name one; `trace`: is told what was done and why.
 
         Raises:
             NoIndex: see `open`. UsageError: an empty question. ModelError: it cannot be embedded.
@@ -175,20 +191,24 @@ class Shelf:
         if not question.strip():
             raise errors.UsageError("The question is empty.")
         _check_unicode(question)
-        opened = await self.open(name)
+        with explain.timed(trace, "open"):
+            opened = await self.open(name)
         params = query.search_params(opened.settings, opened.spec, top_k=top_k, mode=mode)
         if where is not None:
-            params = await asyncio.to_thread(query.narrowed, params, opened.standing, where)
+            with explain.timed(trace, "filter"):
+                params = await asyncio.to_thread(query.narrowed, params, opened.standing, where)
         reorder = await self._reordering(question) if rerank else None
-        vector = None if params.mode == "text" else await _embed(opened, question)
+        with explain.timed(trace, "embed"):
+            vector = None if params.mode == "text" else await _embed(opened, question)
+        told = _Asking(question=question, vector=vector, params=params, reorder=reorder, where=where, trace=trace)
         try:
-            hits = await asyncio.to_thread(search.search, opened.reader, question, vector, params, reorder=reorder)
+            hits = await asyncio.to_thread(_search, opened, told)
         except errors.StoreError as error:
             # The files of a version that is no longer published are freed after a day, whatever the note says.
             log.warning("Collection %s is opened anew: %s", name, error.message)
             self._forget(opened)
             opened = await self.open(name)
-            hits = await asyncio.to_thread(search.search, opened.reader, question, vector, params, reorder=reorder)
+            hits = await asyncio.to_thread(_search, opened, told)
         return Found(hits=hits, opened=opened)
 
     async def _reordering(self, question: str) -> reranking.Reordering | None:
@@ -305,6 +325,36 @@ class Shelf:
         kept = [self._reranker] if self._reranker is not None else []
         for model in (*self._replaced, *kept, *(opened.embedder for opened in self._opened.values())):
             await model.aclose()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asking:
+    """One search, all that it needs but the collection."""
+
+    question: str
+    vector: Vectors | None
+    params: search.SearchParams
+    reorder: reranking.Reordering | None
+    where: filters.Filters | None
+    trace: explain.Trace | None
+
+
+def _search(opened: Opened, told: _Asking) -> list[search.Hit]:
+    if told.trace is not None:
+        query.introduce(told.trace, opened.standing, told.question, told.params)
+        query.count(told.trace, told.where, told.params, opened.reader)
+    hits = search.search(opened.reader, told.question, told.vector, told.params, reorder=told.reorder, trace=told.trace)
+    if told.trace is not None and told.reorder is not None and told.reorder.work is not None:
+        told.trace.reranker, told.trace.reranked = told.reorder.work.model, told.reorder.work.passages
+    return hits
+
+
+def _ready(standing: query.Standing) -> lance.Reader:
+    """A reader that was asked once both ways: what Lance loads for that, the first question need not wait for."""
+    reader = query.open_reader(standing)
+    reader.vector(np.full(standing.spec.dims, standing.spec.dims**-0.5, dtype=np.float32), 1)
+    reader.text("warm-up", 1)
+    return reader
 
 
 def _none(name: str) -> errors.NoIndex:

@@ -14,6 +14,7 @@
       published/<n>.json           publications: what readers see is what the newest says (records.Published)
       calibrations/<n>.json        when a question is taken for unanswerable, the newest counts (records.Calibration)
       migrations/<n>.json          a change of model under way, the newest counts (records.Migration)
+      maps/<time>-<fp>.parquet     pictures of a publication, by what they were made from (store.charts)
       runs/<time>.json             reports; read back only for the rate that `--dry-run` estimates with
       tmp/                         swept by the next writer
 
@@ -45,6 +46,7 @@ import pyarrow as pa
 from pipeline import errors, schema
 from pipeline.models import EmbedderSpec, Storage
 from pipeline.store import files, lock
+from pipeline.store.charts import Charts
 from pipeline.store.records import Calibration, Migration, Published, Records, numbered
 from pipeline.store.runs import Runs
 from pipeline.store.sentences import IsSame, SentenceLog
@@ -298,8 +300,13 @@ class Collection:
 
     @property
     def runs(self) -> Runs:
-        """The reports; the one thing that is written without the lock."""
+        """The reports; written without the lock, as maps are."""
         return Runs(self.root / "runs")
+
+    @property
+    def charts(self) -> Charts:
+        """The maps; written without the lock."""
+        return Charts(self.root / "maps")
 
     def disk_bytes(self) -> int:
         """Size of all files; one that goes while they are counted does not count."""

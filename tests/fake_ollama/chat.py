@@ -12,6 +12,7 @@ flag (#17427, #3839), or is refused with 400 when `truncate` or `shift` is false
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -188,7 +189,7 @@ async def _say(app: App, path: str, fields: dict[str, Any]) -> Said:
         prompt_tokens=count,
         answer_tokens=len(said),
         load_s=load_s,
-        fault=app.faults.take(("chat_error", "chat_cut"), path, _texts(fields)),
+        fault=app.faults.take(("chat_error", "chat_cut", "chat_stall"), path, _texts(fields)),
     )
 
 
@@ -239,11 +240,18 @@ async def _lines(lines: list[dict[str, Any]]) -> AsyncIterator[bytes]:
         yield msgspec.json.encode(line) + b"\n"
 
 
+async def _break_off(fault: Fault) -> None:
+    """End the stream here, or never; for `chat_error`, whose line the caller writes, nothing."""
+    if fault.kind == "chat_stall":
+        await asyncio.get_running_loop().create_future()  # until the client goes
+    if fault.kind == "chat_cut":
+        raise wire.HangUp
+
+
 async def _ndjson(said: Said) -> AsyncIterator[bytes]:
     for i, piece in enumerate(said.pieces):
         if said.fault is not None and i == len(said.pieces) // 2:
-            if said.fault.kind == "chat_cut":
-                raise wire.HangUp
+            await _break_off(said.fault)
             yield msgspec.json.encode({"error": BROKEN}) + b"\n"
             return
         yield msgspec.json.encode(_line(said, piece)) + b"\n"
@@ -267,8 +275,7 @@ async def _events(said: Said, usage: bool) -> AsyncIterator[bytes]:
     kind = "chat.completion.chunk"
     for i, piece in enumerate(said.pieces):
         if said.fault is not None and i == len(said.pieces) // 2:
-            if said.fault.kind == "chat_cut":
-                raise wire.HangUp
+            await _break_off(said.fault)
             yield _event(msgspec.json.decode(error_shape("/v1/")(Refusal(500, BROKEN)).body))
             return
         delta = ({"role": "assistant"} if i == 0 else {}) | {"content": piece}

@@ -26,6 +26,7 @@
 | digest_change | /api/tags and /api/ps name another digest |
 | chat_error | an `{"error"}` line in the middle of the stream |
 | chat_cut | the stream stops in the middle of a sentence and the connection closes |
+| chat_stall | the stream stops in the middle of a sentence and the connection stays open |
 | pull_error | progress, then an `{"error"}` line with status 200 |
 
 Each has `rate` (chance for a request that could have it), `count` (how often at most), `after` (requests to let pass
@@ -51,6 +52,7 @@ SCOPES: dict[str, frozenset[str]] = {
     "digest_change": frozenset({"/api/tags", "/api/ps"}),
     "chat_error": CHAT,
     "chat_cut": CHAT,
+    "chat_stall": CHAT,
     "pull_error": frozenset({"/api/pull"}),
 }
 POISON = "POISON"

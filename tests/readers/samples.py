@@ -126,11 +126,32 @@ def pptx() -> bytes:
         if number == 1:
             slide.notes_slide.notes_text_frame.text = "Say it slowly."
     blank = made.slides.add_slide(made.slide_layouts[6])
-    blank.shapes.add_textbox(1_000_000, 1_000_000, 3_000_000, 500_000).text_frame.text = "no title here"
-    grid = blank.shapes.add_table(2, 2, 1_000_000, 2_000_000, 3_000_000, 500_000).table
+    grid = blank.shapes.add_table(2, 2, 1_000_000, 1_000_000, 3_000_000, 500_000).table
+    blank.shapes.add_textbox(1_000_000, 2_000_000, 3_000_000, 500_000).text_frame.text = "no title here"
     for row, cells in enumerate((("Year", "Depth"), ("2025", "40 cm"))):
         for column, text in enumerate(cells):
             grid.cell(row, column).text = text
+    return _saved(made)
+
+
+def titled_slides(*titles: str) -> bytes:
+    import pptx as library
+
+    made = library.Presentation()
+    for title in titles:
+        made.slides.add_slide(made.slide_layouts[5]).shapes.title.text = title
+    return _saved(made)
+
+
+def slide_of_boxes(*boxes: tuple[str, float]) -> bytes:
+    """A slide without placeholders. `boxes`: text and place from the top, as a share of the slide's height."""
+    import pptx as library
+
+    made = library.Presentation()
+    slide = made.slides.add_slide(made.slide_layouts[6])
+    for text, y in boxes:
+        top = int(y * made.slide_height)
+        slide.shapes.add_textbox(1_000_000, top, 3_000_000, 400_000).text_frame.text = text
     return _saved(made)
 
 
@@ -198,6 +219,7 @@ _ODF_NAMES = " ".join(
         'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0"',
         'xmlns:dc="http://purl.org/dc/elements/1.1/"',
         'xmlns:style="urn:oasis:names:tc:opendocument:xmlns:style:1.0"',
+        'xmlns:svg="urn:oasis:names:tc:opendocument:xmlns:svg-compatible:1.0"',
         'xmlns:draw="urn:oasis:names:tc:opendocument:xmlns:drawing:1.0"',
         'xmlns:presentation="urn:oasis:names:tc:opendocument:xmlns:presentation:1.0"',
     )

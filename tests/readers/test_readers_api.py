@@ -50,8 +50,8 @@ def test_text_is_normalised() -> None:
 @pytest.mark.parametrize(
     ("name", "reader"),
     [
-        ("a.pdf", "pdfium/2"),
-        ("A.PDF", "pdfium/2"),
+        ("a.pdf", "pdfium/3"),
+        ("A.PDF", "pdfium/3"),
         ("dir/b.docx", "unstructured-docx/1"),
         ("notes.md", "markdown/1"),
         ("data.TSV", "csv/1"),
@@ -95,10 +95,10 @@ def test_an_unknown_choice_is_a_configuration_error() -> None:
 
 def test_is_current() -> None:
     other = readers.ReaderOptions(pdf="unstructured")
-    assert readers.is_current("pdfium/2", "a.pdf", OPTIONS)
-    assert readers.is_current("pdfium/2", "really-a-pdf.txt", OPTIONS)
-    assert not readers.is_current("pdfium/2", "a.pdf", other)
-    assert not readers.is_current("pdfium/2", "really-a-pdf.txt", other)
+    assert readers.is_current("pdfium/3", "a.pdf", OPTIONS)
+    assert readers.is_current("pdfium/3", "really-a-pdf.txt", OPTIONS)
+    assert not readers.is_current("pdfium/3", "a.pdf", other)
+    assert not readers.is_current("pdfium/3", "really-a-pdf.txt", other)
     assert readers.is_current("unstructured-pdf/2", "a.pdf", other)
     assert not readers.is_current("pdfium/0", "a.pdf", OPTIONS)
     assert not readers.is_current("long-gone/3", "a.pdf", OPTIONS)
@@ -108,11 +108,11 @@ def test_is_current() -> None:
 @pytest.mark.parametrize(
     ("data", "name", "reader"),
     [
-        (samples.pdf([["text"]]), "a.txt", "pdfium/2"),
-        (b"\n\xef\xbb\xbf " + samples.pdf([["text"]]), "a.pdf", "pdfium/2"),
+        (samples.pdf([["text"]]), "a.txt", "pdfium/3"),
+        (b"\n\xef\xbb\xbf " + samples.pdf([["text"]]), "a.pdf", "pdfium/3"),
         (samples.docx(), "a.zip", "unstructured-docx/1"),
         (samples.docx(), "a.pdf", "unstructured-docx/1"),
-        (samples.xlsx({"S": [["a", "b"]]}), "a.csv", "xlsx/1"),
+        (samples.xlsx({"S": [["a", "b"]]}), "a.csv", "xlsx/2"),
         (b"<!DOCTYPE html><p>hello", "a.txt", "html/2"),
         (b"<?xml version='1.0'?>\n<html><p>hello</p></html>", "a.pdf", "html/2"),
         (b"plain words", "a.pdf", "text/1"),
@@ -192,7 +192,7 @@ def test_failure_keeps_the_hash_and_the_reader_that_refused(tmp_path: Path) -> N
     data = samples.pdf([["x"]], encrypted=True)
     (tmp_path / "a.txt").write_bytes(data)
     result = readers.read_file(os.fsencode(tmp_path / "a.txt"), "a.txt", OPTIONS)
-    assert (result.document, result.kind, result.reader) == (None, "encrypted", "pdfium/2")
+    assert (result.document, result.kind, result.reader) == (None, "encrypted", "pdfium/3")
     assert result.content_hash == ids.content_hash(data)
     assert result.remedy
 

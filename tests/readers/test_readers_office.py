@@ -31,7 +31,7 @@ def test_docx_title_from_its_properties() -> None:
 
 def test_pptx() -> None:
     made = read(samples.pptx(), "course.pptx")
-    assert made.reader == "unstructured-pptx/1"
+    assert made.reader == "unstructured-pptx/2"
     assert paths(made) == [("Snow",), ("Rime",)]
     assert page_of(made, "Body of slide 2") == 2
     assert path_of(made, "Notes: Say it slowly.") == ("Snow",)
@@ -128,7 +128,7 @@ def test_xlsx() -> None:
         "Secret": [["x", "y"]],
     }
     made = read(samples.xlsx(book, hidden="Secret"), "a.xlsx")
-    assert (made.title, made.reader) == ("", "xlsx/1")
+    assert (made.title, made.reader) == ("", "xlsx/2")
     assert paths(made) == [("Budget",)]
     assert texts(made, "paragraph") == ["Draft, not for the press"]
     assert all(text.startswith("item\tpounds\nitem ") for text in texts(made, "table"))
@@ -163,6 +163,14 @@ def test_epub_with_rights_management() -> None:
 
 def test_epub_without_chapters() -> None:
     assert refusal(samples.packed({"META-INF/container.xml": "<container/>"}), "a.epub").kind == "damaged"
+
+
+def test_chapters_of_an_epub_stand_under_the_part_of_another_file() -> None:
+    """And a page without a heading under none. samples.epub puts the last file first."""
+    files = ["<h2>Rime</h2><p>ice</p>", "<p>to Tom</p>", "<h1>Part I</h1>", "<h1>Preface</h1><p>why</p>"]
+    made = read(samples.epub(files), "a.epub")
+    assert paths(made) == [("Preface",), ("Part I",), ("Part I", "Rime")]
+    assert [path_of(made, piece) for piece in ("why", "to Tom", "ice")] == [("Preface",), (), ("Part I", "Rime")]
 
 
 ODT = (
@@ -210,10 +218,75 @@ def test_odp() -> None:
         f"<draw:page>{frame('outline', 'no title here')}</draw:page>"
     )
     made = read(samples.odp(slides), "course.odp")
-    assert (made.title, made.reader) == ("Snow", "odp/2")
+    assert (made.title, made.reader) == ("Snow", "odp/3")
     assert texts(made) == ["Snow", "Body of the first", "Notes: Say it slowly.", "no title here"]
     assert (page_of(made, "Body"), page_of(made, "no title")) == (1, 2)
     assert (path_of(made, "Notes"), path_of(made, "no title")) == (("Snow",), ())
+
+
+def shape(text: str, y: str) -> str:
+    return f'<draw:custom-shape svg:y="{y}" svg:height="2cm"><text:p>{text}</text:p></draw:custom-shape>'
+
+
+@pytest.mark.parametrize(
+    ("shapes", "path"),
+    [
+        (shape("It grows to windward.", "6cm") + shape("Rime", "15mm"), ("Rime",)),
+        (shape("Rime is:", "1in") + shape("It grows to windward.", "6cm"), ()),
+        (shape("Rime", "2cm") + shape("It grows to windward.", "2.5cm"), ()),
+        (shape("Rime", "7cm") + shape("It grows to windward.", "10cm"), ()),
+        (shape("It grows to windward.", "1cm"), ()),
+    ],
+    ids=["a title", "what goes on", "side by side", "too far down", "nothing under it"],
+)
+def test_a_shape_above_all_others_is_the_title_of_a_slide_without_one(shapes: str, path: tuple[str, ...]) -> None:
+    assert path_of(read(samples.odp(f"<draw:page>{shapes}</draw:page>"), "a.odp"), "windward") == path
+
+
+@pytest.mark.parametrize(
+    ("boxes", "path"),
+    [
+        ((("It grows to windward.", 0.5), ("On the loss\nof records", 0.1)), ("On the loss of records",)),
+        ((("Rime is:", 0.1), ("It grows to windward.", 0.5)), ()),
+        ((("Rime", 0.1), ("It grows to windward.", 0.11)), ()),
+        ((("Rime", 0.4), ("It grows to windward.", 0.6)), ()),
+        ((("A", 0.1), ("It grows to windward.", 0.6)), ()),
+    ],
+    ids=["a title", "what goes on", "side by side", "too far down", "a letter"],
+)
+def test_so_is_a_text_box(boxes: tuple[tuple[str, float], ...], path: tuple[str, ...]) -> None:
+    made = read(samples.slide_of_boxes(*boxes), "a.pptx")
+    assert path_of(made, "windward") == path
+    assert made.text.count("windward") == 1
+    assert len(texts(made)) == 2
+
+
+def test_a_title_with_nothing_under_it_is_the_text_of_its_slide() -> None:
+    """Else passages of such slides would stand under the title of the last."""
+    slides = [
+        f'<draw:page><draw:frame presentation:class="title"><text:p>{name}</text:p></draw:frame></draw:page>'
+        for name in ("Snow", "Rime")
+    ]
+    made = read(samples.odp("".join(slides)), "a.odp")
+    assert [(block.kind, block.heading_path, block.page) for block in made.blocks] == [
+        ("paragraph", ("Snow",), 1),
+        ("paragraph", ("Rime",), 2),
+    ]
+    made = read(samples.titled_slides("Snow", "Rime"), "a.pptx")
+    assert [(block.kind, block.heading_path) for block in made.blocks] == [
+        ("paragraph", ("Snow",)),
+        ("paragraph", ("Rime",)),
+    ]
+    assert made.title == "Snow"
+
+
+def test_times_and_long_numbers_of_workbooks() -> None:
+    """A number of 16 digits is a card's; a time of day has no date; a second is one, where there are any."""
+    moments = [datetime.datetime(2026, 1, 17, 22, 31, 40), datetime.datetime(1899, 12, 30, 6, 30)]
+    made = read(samples.xls({"S": [["n", "at", "from"], [4111111111111111.0, *moments]]}), "a.xls")
+    assert texts(made, "table") == ["n\tat\tfrom\n4111111111111111\t2026-01-17 22:31:40\t06:30"]
+    made = read(samples.xlsx({"S": [["at", "from"], [moments[0], datetime.time(6, 30, 5)]]}), "a.xlsx")
+    assert texts(made, "table") == ["at\tfrom\n2026-01-17 22:31:40\t06:30:05"]
 
 
 def test_xls() -> None:
@@ -225,7 +298,7 @@ def test_xls() -> None:
         [datetime.datetime(2026, 1, 17, 22, 31), "保险丝", 2.5],
     ]
     made = read(samples.xls({"预算": rows, "Secret": [["x", "y"]]}, hidden="Secret"), "a.xls")
-    assert (made.title, made.reader) == ("", "xls/1")
+    assert (made.title, made.reader) == ("", "xls/2")
     assert texts(made, "paragraph") == ["Draft, not for the press"]
     assert texts(made, "table") == ["day\tok\tn\n2026-01-17\tTrue\t3\n2026-01-17 22:31\t保险丝\t2.5"]
     assert path_of(made, "保险丝") == ("预算",)
@@ -253,6 +326,14 @@ def test_eml_prefers_plain() -> None:
     assert texts(made, "header")[0].splitlines()[-1] == "Attachments: invoice.pdf"
     assert texts(made)[1:] == ["Hello", "> quoted", "bye"]
     assert [block.kind for block in made.blocks] == ["header", "paragraph", "quote", "paragraph"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-16-le", "utf-16-be"])
+def test_eml_that_an_editor_has_saved(encoding: str) -> None:
+    source = "Subject: Die Hütte\nFrom: Ewan <ewan@example.org>\nContent-Type: text/plain\n\nSnow on the ridge.\n"
+    made = read(source.encode(encoding), "a.eml")
+    assert made.title == "Die Hütte"
+    assert texts(made) == ["Subject: Die Hütte\nFrom: Ewan <ewan@example.org>", "Snow on the ridge."]
 
 
 def test_eml_of_html_only() -> None:

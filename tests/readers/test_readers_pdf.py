@@ -13,7 +13,7 @@ from tests.readers.helpers import page_of, path_of, paths, read, refusal, texts
 def test_pages_title_and_outline() -> None:
     pages = [["1 Rime", "Rime is ice."], ["It grows", "to windward."], ["2 Snow", "Snow is deep."]]
     made = read(samples.pdf(pages, title="On ice", outline=[("Rime", 0), ("2 Snow", 2)]), "ice.pdf")
-    assert (made.reader, made.title, made.media_type) == ("pdfium/2", "On ice", "application/pdf")
+    assert (made.reader, made.title, made.media_type) == ("pdfium/3", "On ice", "application/pdf")
     assert paths(made) == [("1 Rime",), ("2 Snow",)]
     assert [page_of(made, piece) for piece in ("Rime is", "windward", "Snow is")] == [1, 2, 3]
     assert path_of(made, "windward") == ("1 Rime",)
@@ -163,6 +163,60 @@ def test_a_heading_of_two_lines_is_one() -> None:
     assert paths(made) == [("A long heading that goes on below",)]
 
 
+def run_on(*pieces: tuple[str, float, bool]) -> list[pages.Text]:
+    """A line at the head of a page whose letters change their size: text, size in points, bold."""
+    x, line = 72.0, []
+    for text, size, bold in pieces:
+        line.append(pages.Text(text=text, y=60, x=x, size=size, bold=bold))
+        x += 0.62 * size * len(text)
+    return line
+
+
+@pytest.mark.parametrize(
+    ("pieces", "path"),
+    [
+        (
+            (("Depth of snow on the ridge ", 16, False), ("(2 of 4)", 8, False)),
+            ("Depth of snow on the ridge (2 of 4)",),
+        ),
+        ((("Summary ", 16, False), ("of what was seen on the ridge by night", 10, False)), ()),
+        ((("S", 30, False), ("now lay on the ridge, a hand deep and more", 10, False)), ()),
+    ],
+    ids=["small letters after a heading", "a heading that runs into its text", "an initial"],
+)
+def test_most_letters_of_a_line_tell_its_size(pieces: tuple[tuple[str, float, bool], ...], path: tuple[str]) -> None:
+    made = read(pages.pdf([[*run_on(*pieces), *pages.text(TEXT * 4, y=130)]]), "a.pdf")
+    assert path_of(made, "four amperes") == path
+
+
+def test_a_table_of_contents_is_nobodys_parent() -> None:
+    first = [pages.Text(text="On the loss of records", y=60, size=24), pages.Text(text="Contents", y=100, size=20)]
+    chapters = [*chapter(1, "Seen"), *pages.text(TEXT, y=400)]
+    made = read(pages.pdf([[*first, *pages.text(["Seen 2", "Heard 3"], y=130)], chapters]), "a.pdf")
+    assert path_of(made, "Heard 3") == ("On the loss of records", "Contents")
+    assert path_of(made, "four amperes")[:2] == ("On the loss of records", "1 Seen")
+
+
+def test_a_short_document_may_be_a_third_headings() -> None:
+    """A table under each heading; but names in a diagram, of fewer letters still, are none."""
+    heads = [pages.Text(text=f"Table of depths in winter {n}", y=60 + 80 * n, size=16) for n in range(8)]
+    rows = [
+        row
+        for n in range(8)
+        for row in pages.text(
+            ["Snow of the year, deep", "rime and fog, seldom", "thaw in the May after it"], y=80 + 80 * n
+        )
+    ]
+    lines = sorted([*heads, *rows], key=lambda line: line.y)
+    assert len(paths(read(pages.pdf([lines]), "a.pdf"))) == 8
+    names = [
+        pages.Text(text=f"Station {word}", y=60 + 80 * n, size=16) for n, word in enumerate(("one", "two", "three"))
+    ]
+    marks = pages.text(["40 cm", "7 cm", "12 cm"], y=80, step=80)
+    lines = sorted([*names, *marks, *pages.text(TEXT, y=600)], key=lambda line: line.y)
+    assert paths(read(pages.pdf([lines]), "a.pdf")) == [("Station one",)]
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -177,6 +231,14 @@ def test_a_heading_of_two_lines_is_one() -> None:
 def test_what_is_no_heading(line: pages.Text) -> None:
     made = read(pages.pdf([[line, *pages.text(["a short line"], y=90), *pages.text(TEXT * 3, y=150)]]), "a.pdf")
     assert paths(made) == []
+
+
+def test_an_icon_that_is_written_after_the_text_beside_it_is_no_heading() -> None:
+    icon = pages.Text(text="TIP", y=140, x=20, size=12, bold=True)
+    beside = [*chapter(1, "Seen"), *pages.text(TEXT, y=300), icon]
+    made = read(pages.pdf([beside, chapter(2, "Heard"), pages.text(TEXT)]), "a.pdf")
+    assert "TIP" in made.text
+    assert not [path for path in paths(made) if "TIP" in path]
 
 
 def test_bold_letters_of_the_text_are_headings_where_a_number_or_the_text_says_so() -> None:

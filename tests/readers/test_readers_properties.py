@@ -43,6 +43,7 @@ TEXT_NAMES = [
     "a.org",
     "a.tex",
     "a.py",
+    "a.xml",
     "a.html",
     "a.csv",
     "a.tsv",
