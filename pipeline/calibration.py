@@ -65,9 +65,9 @@ class Judgement:
 
 
 # Fitted by `python -m benchmarks.abstention` on XQuAD and chunking_evaluation with all-minilm-l6-v2, and rounded. The
-# cosine's weight is this model's own; coverage was fitted as 6.24 and the threshold as 6.12, with which one of the three
-# English collections loses 11 % of its answerable questions: both were lowered until none loses more than 5 %. "words"
-# and "coverage" come from Chinese questions, and know no model.
+# cosine's weight is this model's own; coverage was fitted as 6.24 and the threshold as 6.12, with which one of the
+# English collections loses 11 % of its answerable questions: both were lowered until none of the three loses more than
+# 5 %. "words" and "coverage" come from Chinese questions, and know no model.
 _MEANING = Scale(similarity=11.2, coverage=5.5, threshold=5.5)
 _WORDS = Scale(coverage=11.9, strength=13.1, threshold=3.96)
 _COVERAGE = Scale(coverage=17.1, threshold=2.27)
