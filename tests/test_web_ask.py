@@ -229,21 +229,24 @@ def test_no_question_is_no_search(service: Served, question: str) -> None:
 
 
 def test_a_reader_who_goes_away_ends_the_answer(service: Served, ollama: FakeOllama) -> None:
-    def ended() -> int:
-        found = re.search(r'requests_total\{method="POST",route="/ask",status="200"\} (\d+)', metrics())
-        return int(found[1]) if found else 0
+    def under_way() -> int:
+        """Requests, the one that asks this among them."""
+        metrics = service.client.get("/metrics").text
+        return int(float(metrics.partition("\npipeline_http_requests_under_way ")[2].partition("\n")[0]))
 
-    def metrics() -> str:
-        return service.client.get("/metrics").text
+    def until_alone() -> None:
+        patience = time.monotonic() + 30
+        while under_way() > 1:
+            assert time.monotonic() < patience, "the model is still being listened to"
 
-    before = ended()
+    until_alone()  # what an earlier test has read to its end may just be ending
     ollama.set_fault("chat_stall")
     with service.client.stream("POST", "/ask", data={"q": LEAVE}, headers=HTML) as reply:
-        assert any("text" in json.loads(line) for line in reply.iter_lines() if '"text"' in line)
-        assert ended() == before
-    patience = time.monotonic() + 30
-    while ended() == before:
-        assert time.monotonic() < patience, "the model is still being listened to"
+        lines = reply.iter_lines()  # held: without it httpx closes the connection
+        while "text" not in json.loads(next(lines)):
+            pass
+        assert under_way() == 2
+    until_alone()
 
 
 # -- notes in both languages
