@@ -9,8 +9,8 @@ answer but 200, or no records), the snapshots that the server showed before and 
 code is 1 if there was an error, or a run that did not publish before its round was over.
 
 The clients are processes of their own that speak HTTP/1.1 over plain asyncio streams, one kept connection for each
-client: a request costs them some 50 µs, so that they measure the server and not themselves. Server, clients and run
-share the machine: its cores are the limit.
+client, so that they measure the server and not themselves. Server, clients and run share the machine: its cores are the
+limit.
 """
 
 from __future__ import annotations
