@@ -8,20 +8,18 @@ they lie beside the points. Knows elements and words; nothing of addresses, whic
 from __future__ import annotations
 
 import base64
-import hashlib
 import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from xml.etree import ElementTree
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import query, schema
+from pipeline import query, report_markup, schema
 from pipeline.answer_text import terminal_safe
 from pipeline.chart import Chart, Group
 from pipeline.report_markup import Child, Element, el
@@ -183,39 +181,12 @@ def page(chart: Chart, texts: pa.Table, say: Say, title: str, files: Mapping[str
         texts: chunk_id, heading and text of the passages of `chart`, as far as they are there.
         files: contents of page.css, map.css and map.js.
     """
-    style, script = files["page.css"] + files["map.css"], files["map.js"]
-    policy = (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    head = el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", http_equiv="Content-Security-Policy", content=policy),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("meta", name="color-scheme", content="light dark"),
-        el("meta", name="referrer", content="no-referrer"),
-        el("title", title),
-        el("link", rel="icon", href="data:,"),
-        _raw("style", style),
-    )
     shown = body(chart, say, None, {"data-inside": "map-data"})
     data = msgspec.json.encode(columns(chart) | {"texts": _texts(chart, texts)}).decode()
     main = el("main", el("h1", title), el("p", told(chart, say), class_="quiet"), *shown)
-    inner = el("body", main, el("div", data, id="map-data", hidden="hidden"), _raw("script", script))
-    root = el("html", head, inner, lang=language)
-    return "<!doctype html>\n" + ElementTree.tostring(root, encoding="unicode", method="html") + "\n"
-
-
-def _raw(tag: str, content: str) -> Element:
-    """Of our own files alone: neither text of a document nor anything that was typed."""
-    made = el(tag)
-    made.text = content
-    return made
-
-
-def _digest(content: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
+    inside = el("div", data, id="map-data", hidden="hidden")
+    style = files["page.css"] + files["map.css"]
+    return report_markup.page(title, style, main, inside, script=files["map.js"], language=language)
 
 
 def texts_of(standing: query.Standing, chart: Chart) -> pa.Table:

@@ -35,16 +35,15 @@ def _add_text(parent: Element, text: str) -> None:
         parent.text = (parent.text or "") + text
 
 
-def page(title: str, style: str, *body: Child) -> str:
-    """A page that loads nothing and runs nothing; its policy allows this one style sheet alone.
+def page(title: str, style: str, *body: Child, script: str = "", language: str = "en") -> str:
+    """A page that loads nothing and runs nothing but `script`; its policy allows these two alone.
 
     Args:
-        style: CSS; the one part that is not escaped, so never anything but a constant.
+        style, script: of our own files. They are not escaped, so never anything but constants.
     """
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
-    sheet = el("style")
-    sheet.text = style
+    policy = f"default-src 'none'; style-src '{_digest(style)}'; img-src data:; base-uri 'none'; form-action 'none'"
+    if script:
+        policy += f"; script-src '{_digest(script)}'"
     head = el(
         "head",
         el("meta", charset="utf-8"),
@@ -54,7 +53,23 @@ def page(title: str, style: str, *body: Child) -> str:
         el("meta", name="referrer", content="no-referrer"),
         el("title", title),
         el("link", rel="icon", href="data:,"),
-        sheet,
+        _raw("style", style),
     )
-    root = el("html", head, el("body", *body), lang="en")
-    return "<!doctype html>\n" + ElementTree.tostring(root, encoding="unicode", method="html") + "\n"
+    inner = el("body", *body, *([_raw("script", script)] if script else []))
+    return f"<!doctype html>\n{markup(el('html', head, inner, lang=language))}\n"
+
+
+def markup(element: Element) -> str:
+    """An element as HTML."""
+    return ElementTree.tostring(element, encoding="unicode", method="html")
+
+
+def _raw(tag: str, content: str) -> Element:
+    """Neither text of a document nor anything that was typed."""
+    made = el(tag)
+    made.text = content
+    return made
+
+
+def _digest(content: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"

@@ -19,7 +19,7 @@ from typing import Any
 from fastapi.responses import HTMLResponse
 
 from pipeline import answer, asking, config, errors
-from pipeline.report_markup import Child, Element, el
+from pipeline.report_markup import Child, Element, el, markup
 from pipeline.serve import answering, faults
 from pipeline.serve.shelf import Shelf
 from pipeline.serve.web import form, layout, notes, refusals, results, searching
@@ -132,7 +132,7 @@ def _line(**event: Any) -> str:
 
 
 def _html(elements: Sequence[Element]) -> str:
-    return "".join(map(layout.markup, elements))
+    return "".join(map(markup, elements))
 
 
 # -- whole

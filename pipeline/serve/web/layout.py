@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
-from xml.etree import ElementTree
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
 from pipeline import errors
-from pipeline.report_markup import Child, Element, el
+from pipeline.report_markup import Child, Element, el, markup
 from pipeline.serve.shelf import Shelf
 from pipeline.serve.web import assets, health, session, words
 from pipeline.serve.web.words import Language
@@ -181,11 +180,6 @@ def document(view: View, named: str, *body: Child, scripts: Sequence[str] = (), 
 def title(view: View, named: str) -> str:
     """The document's title: what is shown, of which collection, by what."""
     return " · ".join(part for part in (named, view.collection, "embed-pipeline") if part)
-
-
-def markup(element: Element) -> str:
-    """An element as HTML."""
-    return ElementTree.tostring(element, encoding="unicode", method="html")
 
 
 def _brand() -> tuple[Element, Element]:

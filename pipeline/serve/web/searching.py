@@ -9,7 +9,7 @@ import time
 from fastapi.responses import HTMLResponse
 
 from pipeline import config, errors
-from pipeline.report_markup import Element, el
+from pipeline.report_markup import Element, el, markup
 from pipeline.serve import faults, keys
 from pipeline.serve.shelf import Shelf
 from pipeline.serve.web import form, layout, refusals, results
@@ -25,7 +25,7 @@ async def respond(shelf: Shelf, view: View, asked: Asked, *, part: str = "") -> 
     marks = {"data_tally": tally, "data_title": layout.title(view, title), "data_broken_off": view.say("broken_off")}
     found = el("div", *body, id="results", **marks)
     if part == "results":  # a field that cannot be read yet is no error of a script's that sends it
-        return HTMLResponse(layout.markup(found), 200 if asked.faults else status, layout.NO_STORE)
+        return HTMLResponse(markup(found), 200 if asked.faults else status, layout.NO_STORE)
     shown = el("p", tally, id="tally", class_="tally", role="status")
     heading = el("h1", named, class_="hidden")
     return layout.respond(
