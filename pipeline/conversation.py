@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -83,36 +83,66 @@ class Conversation:
                 await generator.aclose()
 
     def history(self) -> tuple[Message, ...]:
-        """What was asked and answered, oldest first, within `ask.history_tokens`; the oldest goes first."""
-        room, kept = self.settings.ask.history_tokens, list[Message]()
-        for turn in reversed(self.turns):
-            pair = [Message(role="user", content=turn.searched), Message(role="assistant", content=_said(turn))]
-            room -= sum(answer_prompt.estimate(one.content) + 10 for one in pair)
-            if room < 0:
-                break
-            kept = [*pair, *kept]
-        return tuple(kept)
+        """What was asked and answered, as it is sent along."""
+        return sent_along(self._said(), self.settings.ask.history_tokens)
 
     async def _standalone(self, question: str, generator: Generator | None) -> str:
-        """The question to search for. What fails here is no reason not to answer."""
-        if generator is None or not self.turns:
-            return question
-        try:
-            pieces = generator.stream(self._to_rewrite(question), max_tokens=REWRITE_TOKENS)
-            async with asyncio.timeout(self.settings.ask.wait_s or None), aclosing(closable(pieces)) as new:
-                written = "".join([piece.text async for piece in new])
-        except (errors.ModelError, TimeoutError) as error:
-            log.info("The question was not rewritten: %s", error)
-            return question
-        return usable(written, question, "\n".join(f"{turn.searched}\n{_said(turn)}" for turn in self.turns))
+        return await standalone(question, self._said(), generator, self.settings.ask.wait_s)
 
-    def _to_rewrite(self, question: str) -> list[Message]:
-        lines = []
-        for turn in self.turns[-3:]:
-            lines += [f"User: {turn.searched}", f"Assistant: {_said(turn)[:EARLIER]}"]
-        told = answer_prompt.harmless("\n".join(lines))
-        asked = f"{told}\n\nRewrite this last question:\n{' '.join(question.split())}"
-        return [Message(role="system", content=_RULES), Message(role="user", content=asked)]
+    def _said(self) -> list[Exchange]:
+        return [Exchange(question=turn.searched, answer=_said(turn)) for turn in self.turns]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """A question as it was searched for, and its answer as a model may read it: see `readable`."""
+
+    question: str
+    answer: str
+
+
+def readable(text: str) -> str:
+    """An earlier answer as it is sent along: data, like a passage, and without its citations."""
+    return answer_prompt.harmless(_CITATIONS.sub("", text)).strip()
+
+
+def sent_along(said: Sequence[Exchange], room: int) -> tuple[Message, ...]:
+    """What was said, oldest first, within so many tokens; the oldest goes first."""
+    kept = list[Message]()
+    for one in reversed(said):
+        pair = [Message(role="user", content=one.question), Message(role="assistant", content=one.answer)]
+        room -= sum(answer_prompt.estimate(message.content) + 10 for message in pair)
+        if room < 0:
+            break
+        kept = [*pair, *kept]
+    return tuple(kept)
+
+
+async def standalone(question: str, said: Sequence[Exchange], generator: Generator | None, wait_s: float) -> str:
+    """The question to search for. What fails here is no reason not to answer.
+
+    Args:
+        wait_s: for the model to write it; 0: as long as it takes.
+    """
+    if generator is None or not said:
+        return question
+    try:
+        pieces = generator.stream(_to_rewrite(question, said), max_tokens=REWRITE_TOKENS)
+        async with asyncio.timeout(wait_s or None), aclosing(closable(pieces)) as new:
+            written = "".join([piece.text async for piece in new])
+    except (errors.ModelError, TimeoutError) as error:
+        log.info("The question was not rewritten: %s", error)
+        return question
+    return usable(written, question, "\n".join(f"{one.question}\n{one.answer}" for one in said))
+
+
+def _to_rewrite(question: str, said: Sequence[Exchange]) -> list[Message]:
+    lines = []
+    for one in said[-3:]:
+        lines += [f"User: {one.question}", f"Assistant: {one.answer[:EARLIER]}"]
+    told = answer_prompt.harmless("\n".join(lines))
+    asked = f"{told}\n\nRewrite this last question:\n{' '.join(question.split())}"
+    return [Message(role="system", content=_RULES), Message(role="user", content=asked)]
 
 
 def usable(written: str, question: str, said: str) -> str:
@@ -133,8 +163,8 @@ def usable(written: str, question: str, said: str) -> str:
 
 
 def _said(turn: Turn) -> str:
-    """An earlier answer as it is sent along: data, like a passage, without the sentences that no passage bears out."""
+    """Without the sentences that no passage bears out."""
     text = turn.answer.text
     for one in reversed([one for one in turn.answer.statements if one.supported is False]):
         text = text[: one.start].rstrip() + text[one.end :]
-    return answer_prompt.harmless(_CITATIONS.sub("", text)).strip()
+    return readable(text)

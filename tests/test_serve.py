@@ -400,6 +400,27 @@ def test_the_last_message_of_the_user_is_the_question(service: Served) -> None:
     assert "twenty-five days" in reply["choices"][0]["message"]["content"]
 
 
+def test_a_follow_up_question_is_made_to_stand_alone(service: Served, ollama: FakeOllama) -> None:
+    messages = [
+        {"role": "user", "content": "How many days of annual leave does every employee get?"},
+        {"role": "assistant", "content": "Twenty-five days [1]."},
+        {"role": "user", "content": "And who gets them?"},
+    ]
+    rewritten = "Which employees get twenty-five days of annual leave a year?"
+    ollama.reset()
+    ollama.configure(says=[rewritten, "Every employee [1]."])
+    try:
+        reply = chat(service, "", messages=messages).json()
+        asked, answered = [entry.fields for entry in ollama.requests() if entry.endpoint == "/api/chat"]
+    finally:
+        ollama.configure(says=[])
+    assert reply["choices"][0]["message"]["content"].startswith("Every employee [1].")
+    assert "And who gets them?" in asked["messages"][-1]["content"]
+    told = [message["content"] for message in answered["messages"]]
+    assert rewritten in told[-1], "what is searched for is what is asked"
+    assert "Twenty-five days." in told, "the answer before is sent along, without its citations"
+
+
 def test_what_the_documents_do_not_answer_is_said_plainly(service: Served) -> None:
     message = chat(service, "Which orbit does the moon Phobos follow?").json()["choices"][0]["message"]
     assert "do not seem to answer" in message["content"]

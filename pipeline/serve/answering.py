@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from pipeline import answer, asking, explain, filters, surroundings
+from pipeline.conversation import Exchange, sent_along, standalone
 from pipeline.models import Generator, resolve
 from pipeline.search import Hit
 from pipeline.serve.shelf import Opened, Shelf
@@ -45,25 +46,34 @@ async def prepare(
     question: str,
     where: filters.Filters | None = None,
     trace: explain.Trace | None = None,
+    said: Sequence[Exchange] = (),
 ) -> Prepared:
-    """Search. `where`: which passages may be found; `trace`: is told how.
+    """Search. `where`: which passages may be found; `trace`: is told how; `said`: before, oldest first: the question is
+    made to stand alone, and the model reads it along.
 
     Raises:
         NoIndex, UsageError, ModelError: as `Shelf.find`; ModelError: nobody answers.
     """
     settings = shelf.settings
     pool = asking.pool(settings.ask.passages)
-    found = await shelf.find(collection, question, top_k=pool, where=where, trace=trace)
-    opened = found.opened
-    params = asking.params(settings, opened.collection, opened.note, opened.spec)
-    generator = await resolve.open_generator(settings)
-    prepared = Prepared(
-        question=question, opened=opened, hits=found.hits, passages=None, generator=generator, params=params
-    )
+    generator = None
     try:
+        if said:
+            await shelf.open(collection)  # whether there is one at all is told before anything of a model
+            generator = await resolve.open_generator(settings)
+            question = await standalone(question, said, generator, settings.ask.wait_s)
+        found = await shelf.find(collection, question, top_k=pool, where=where, trace=trace)
+        opened = found.opened
+        params = asking.params(settings, opened.collection, opened.note, opened.spec)
+        params = replace(params, history=sent_along(said, settings.ask.history_tokens))
+        generator = generator or await resolve.open_generator(settings)
+        prepared = Prepared(
+            question=question, opened=opened, hits=found.hits, passages=None, generator=generator, params=params
+        )
         return await surrounded(prepared)
     except BaseException:
-        await prepared.aclose()
+        if generator is not None:
+            await generator.aclose()
         raise
 
 
@@ -91,15 +101,19 @@ async def write(prepared: Prepared) -> AsyncGenerator[answer.AnswerEvent, None]:
 
 
 async def answers(
-    shelf: Shelf, collection: str, question: str, where: filters.Filters | None = None
+    shelf: Shelf,
+    collection: str,
+    question: str,
+    where: filters.Filters | None = None,
+    said: Sequence[Exchange] = (),
 ) -> AsyncGenerator[answer.AnswerEvent, None]:
     """`prepare` and `write`: the answer as it is written; what goes wrong before its first word is raised by the first
-    event. `where`: from which passages.
+    event. `where`: from which passages; `said`: before.
 
     Raises:
         NoIndex, UsageError, ModelError: as `prepare`.
     """
-    prepared = await prepare(shelf, collection, question, where)
+    prepared = await prepare(shelf, collection, question, where, said=said)
     async with aclosing(prepared), aclosing(write(prepared)) as events:
         async for event in events:
             yield event

@@ -1,7 +1,7 @@
 """The OpenAI-compatible interface: a collection is a model, its answers cite their passages, its embedder embeds.
 
 Only what a client of documents needs is read; other parameters of OpenAI's API (temperature, tools, …) are accepted
-and have no effect. The last message of the user is the question: earlier ones are not searched for.
+and have no effect. The last message of the user is the question; with what was said before it is made to stand alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -19,12 +19,14 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from pipeline import answer, errors
+from pipeline.conversation import Exchange, readable
 from pipeline.models import Vectors
 from pipeline.serve import citing, described, faults
 from pipeline.serve.answering import answers
 from pipeline.serve.shelf import Shelf
 
 PREFIX = "pipeline/"  # of a model's name; the collection follows
+MOST_SAID = 20  # exchanges of a conversation that are looked at
 MOST_TEXTS = 2_048  # in a request to embed: OpenAI's own limit
 _EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": _EVENT}}}}
@@ -116,8 +118,21 @@ def _base64(vector: Vectors) -> str:
 
 
 def _answer(shelf: Shelf, asked: Chat) -> AsyncGenerator[answer.AnswerEvent, None]:
-    question = next((message.text for message in reversed(asked.messages) if message.role == "user"), "")
-    return answers(shelf, collection_of(asked.model), question)
+    question, said = _conversation(asked.messages)
+    return answers(shelf, collection_of(asked.model), question, said=said)
+
+
+def _conversation(messages: Sequence[Message]) -> tuple[str, list[Exchange]]:
+    """The user's last message, and the exchanges before it: a question that nobody answered is none."""
+    last = max((at for at, message in enumerate(messages) if message.role == "user"), default=len(messages))
+    said, asked = list[Exchange](), ""
+    for message in messages[:last]:
+        if message.role == "user":
+            asked = message.text.strip()
+        elif message.role == "assistant" and asked and (answered := readable(message.text)):
+            said.append(Exchange(question=asked, answer=answered))
+            asked = ""
+    return "".join(message.text for message in messages[last : last + 1]), said[-MOST_SAID:]
 
 
 class _Completion:
