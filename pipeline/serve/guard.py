@@ -71,7 +71,16 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.monotonic(), 500
+        started, status, told = time.monotonic(), 500, False
+
+        def tell() -> None:
+            nonlocal told
+            if told:
+                return
+            told, seconds = True, time.monotonic() - started
+            path = scope["raw_path"].decode("ascii", "replace")  # still encoded: no line break can come out of it
+            access.info("%s %s %d %.0f ms", scope["method"], path, status, 1000 * seconds)
+            self._meter.answered(scope["method"], getattr(scope.get("route"), "path", "none"), status, seconds)
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -80,15 +89,14 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                tell()  # before its end leaves: who has the whole answer finds it in the log
             await send(message)
 
         try:
             await self._pass(scope, receive, watched)
         finally:
-            seconds = time.monotonic() - started
-            path = scope["raw_path"].decode("ascii", "replace")  # still encoded: no line break can come out of it
-            access.info("%s %s %d %.0f ms", scope["method"], path, status, 1000 * seconds)
-            self._meter.answered(scope["method"], getattr(scope.get("route"), "path", "none"), status, seconds)
+            tell()
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
