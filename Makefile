@@ -20,7 +20,7 @@ help:
 	@echo '                           both take COLLECTION=name, to keep several sets of documents apart'
 	@echo 'make nightly [DOCS=folder] what `pipeline schedule` starts every night; the settings are CONFIG=file,'
 	@echo '                           left out pipeline.toml, or else configs/nightly.toml'
-	@echo 'make serve [ARGS=...]      serve it to Dify and to OpenAI-compatible clients; ARGS go to pipeline serve'
+	@echo 'make serve [ARGS=...]      a page for the browser, and Dify, OpenAI-compatible clients; ARGS go to pipeline serve'
 	@echo 'make test [ARGS=...]       run the tests; ARGS go to pytest'
 	@echo 'make check                 lint, format, types, imports and tests: what a change must pass'
 	@echo 'make bench                 print the figures of the README (some minutes; best on a quiet machine)'
@@ -32,6 +32,7 @@ embed: $(VENV)/.base
 	  if [ $$code -eq 3 ]; then echo 'All but the files named above can be searched now.' >&2; fi; exit $$code; }
 	@if [ "$$DOCS" = sample_docs ]; then \
 	  echo 'Such as: make ask Q="How thick must rime be before the duty technician is called?"'; fi
+	@echo 'Or with a browser: make serve'
 
 ask: $(VENV)/.base
 	@if [ -z "$$Q" ]; then echo 'Which question? make ask Q="..."' >&2; exit 2; fi
