@@ -39,6 +39,16 @@ _CONTROLS = re.compile(
 _BREAKS = re.compile(r"\r\n?|[\u2028\u2029]")
 
 
+def headings(path: str) -> list[str]:
+    """The headings of a path as the index holds it (stages.index.SEPARATOR), outermost first."""
+    return path.split(" > ")
+
+
+def headings_shown(path: str) -> str:
+    """A path of headings for people: "Leave › Annual leave"."""
+    return " › ".join(headings(path))
+
+
 def terminal_safe(text: str) -> str:
     """`text` without anything that a terminal would obey: escape sequences, control and direction-changing
     characters.

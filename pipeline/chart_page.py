@@ -20,14 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import query, report_markup, schema
-from pipeline.answer_text import terminal_safe
+from pipeline.answer_text import headings_shown, terminal_safe
 from pipeline.chart import Chart, Group
 from pipeline.report_markup import Child, Element, el
 
 FOLDERS = 11  # with a colour of their own; the last colour is for the rest
 EXCERPT = 400  # characters of a passage in a page that works from a file
 _STEPS = 65_535  # of a coordinate, 16 bits: finer than any screen
-_SEPARATOR = " > "  # of a heading path in the index
 _BLANK_LINES = re.compile(r"\n\s*\n")
 # What the script says; the rest is in elements that are there from the beginning.
 SPOKEN = (
@@ -206,4 +205,4 @@ def shown(heading: str, text: str) -> list[str]:
     """The heading path and the beginning of a passage, to be read in a small box."""
     text = _BLANK_LINES.sub("\n", text)
     cut = text[:EXCERPT].rstrip() + ("…" if len(text) > EXCERPT else "")
-    return [terminal_safe(heading).replace(_SEPARATOR, " › "), terminal_safe(cut)]
+    return [headings_shown(terminal_safe(heading)), terminal_safe(cut)]

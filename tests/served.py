@@ -54,6 +54,14 @@ def build(
     run.execute(chosen, run.Request(stages=frozenset(run.STAGES), folders=(docs,)), Silent())
 
 
+def with_wiki(home: Path) -> Path:
+    """A data folder with the collections "default", of DOCUMENTS, and "wiki"."""
+    given = settings(home / "data")
+    build(given, write(home / "docs"))
+    build(given, write(home / "wiki", {"roof.md": "# Roof\n\nThe roof is tarred every spring.\n"}), "wiki")
+    return home / "data"
+
+
 class Served:
     """A running server and a client of it."""
 

@@ -34,13 +34,7 @@ WIKI = "key-of-the-wiki"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.mktemp("mcp")
-    given = served.settings(base / "data")
-    served.build(given, served.write(base / "docs"))
-    served.build(
-        given, served.write(base / "wiki", {"roof.md": "# Roof\n\nThe roof is tarred every spring.\n"}), "wiki"
-    )
-    return base / "data"
+    return served.with_wiki(tmp_path_factory.mktemp("mcp"))
 
 
 @pytest.fixture(scope="module")

@@ -26,13 +26,7 @@ ALL, WIKI, SLOW = "key-of-all", "key-of-the-wiki", "key-of-the-slow"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.mktemp("limits")
-    given = served.settings(base / "data")
-    served.build(given, served.write(base / "docs"))
-    served.build(
-        given, served.write(base / "wiki", {"roof.md": "# Roof\n\nThe roof is tarred every spring.\n"}), "wiki"
-    )
-    return base / "data"
+    return served.with_wiki(tmp_path_factory.mktemp("limits"))
 
 
 @pytest.fixture(scope="module")

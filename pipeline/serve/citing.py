@@ -6,11 +6,10 @@ import posixpath
 import re
 from urllib.parse import quote
 
-from pipeline import answer
+from pipeline import answer, answer_text
 from pipeline.search import Hit
 
 _BLANKS = re.compile(r"\s+")
-_SEPARATOR = " > "  # of a heading path in the index
 
 
 def _clean(text: str) -> str:
@@ -26,7 +25,7 @@ def name(path: str) -> str:
 def source_line(path: str, page: int | None, heading: str) -> str:
     """`[handbook.pdf p.3 › Leave › Annual]`: what a passage begins with where nothing else tells its source."""
     place = f" p.{page}" if page is not None else ""
-    below = _clean(heading).replace(_SEPARATOR, " › ")
+    below = answer_text.headings_shown(_clean(heading))
     return f"[{name(path)}{place}{f' › {below}' if below else ''}]"
 
 

@@ -53,7 +53,7 @@ def place(view: View, hit: Hit) -> Element:
     if hit.page is not None:
         parts += [" · ", view.say("page_n", n=hit.page)]
     if hit.heading:
-        parts += [" · ", el("bdi", hit.heading.replace(" > ", " › "), class_="heading")]
+        parts += [" · ", el("bdi", answer_text.headings_shown(hit.heading), class_="heading")]
     return el("p", *parts, class_="place")
 
 
@@ -76,7 +76,7 @@ _LETTER = re.compile(r"[^\W_]")
 
 def _lines(text: str, heading: str) -> Iterator[str]:
     """The lines that say something: no rules and underlines, and at the beginning no heading that is known."""
-    above = {part.strip().casefold() for part in heading.split(" > ")}
+    above = {part.strip().casefold() for part in answer_text.headings(heading)}
     begun = False
     for line in text.splitlines():
         plain = _MARKUP.sub("", line).strip()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fastapi.responses import HTMLResponse
 
 from pipeline import origin, search
-from pipeline.answer_text import terminal_safe
+from pipeline.answer_text import headings_shown, terminal_safe
 from pipeline.expansion import Text
 from pipeline.readers.pdf_page import Picture
 from pipeline.report_markup import Child, Element, el
@@ -88,7 +88,7 @@ def _about(view: View, found: Passage, path: str) -> Element:
     if row["page"] is not None:
         where.append(view.say("source_page_n", page=str(row["page"])))
     if row["heading"]:
-        where.append(el("bdi", row["heading"].replace(" > ", " › ")))
+        where.append(el("bdi", headings_shown(row["heading"])))
     lies: list[Child] = []
     if found.origin.member:
         lies.append(el("span", view.say("source_inside"), " ", el("bdi", found.origin.uri, class_="path")))

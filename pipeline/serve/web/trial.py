@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from fastapi.responses import HTMLResponse
 
-from pipeline import answer, answer_prompt, config, errors, explain
+from pipeline import answer, answer_prompt, answer_text, config, errors, explain
 from pipeline.explain import Dropped, Trace
 from pipeline.models import Generator, Message, Piece
 from pipeline.report_markup import Child, Element, el
@@ -168,7 +168,7 @@ def _why(view: View, one: Dropped) -> str:
 
 def _named(view: View, one: Dropped) -> Element:
     page = f" · {view.say('page_n', n=one.page)}" if one.page is not None else ""
-    heading = f" · {one.heading.replace(' > ', ' › ')}" if one.heading else ""
+    heading = f" · {answer_text.headings_shown(one.heading)}" if one.heading else ""
     return el("a", el("bdi", f"{one.path}{page}{heading}"), href=view.source(one.chunk_id))
 
 
