@@ -13,7 +13,6 @@ from pipeline.readers import build, decode, lines, plain
 
 _TITLE_KEYS = ("title", "name")
 _MAX_INDENT = 20
-_BLOCK_CHARS = 4000  # a top-level member longer than this is cut at its own members
 
 
 def read(data: bytes, name: str) -> build.Draft:
